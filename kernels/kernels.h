@@ -1,0 +1,134 @@
+/*
+ * kernels.h - the table of operations, filled for one instruction-set level.
+ *
+ * Every operation works on the calling thread, allocates nothing, and cannot fail. The plain C version (scalar/) is
+ * the definition: every level gives the same bits (docs/design.md, section 4). Lanes are output rows or
+ * positions; each output has one accumulator that goes through its inputs in order, starting at +0.
+ */
+#ifndef FOURWAY_KERNELS_KERNELS_H
+#define FOURWAY_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/cpu.h"
+#include "kernels/panels.h"
+
+/* How activations are handed to a matrix: int8 blocks, bf16 pairs, or float32. */
+enum activation { ACT_Q8, ACT_BF16, ACT_F32 };
+
+/*
+ * y[t][16 p + r] = sum over k of W[16 p + r][k] x[t][k]   for t < m, p < n_panels, r < 16
+ *
+ * x rows begin x_stride bytes apart (a multiple of 4); y rows y_stride floats apart. k is the padded k: a multiple
+ * of 32, and of the type's block. Each panel is read from memory once for all m tokens. y must not alias x or w.
+ */
+struct matmul_args {
+    const void *w;          /* n_panels panels, panel_bytes(type, k) apart, 64-byte aligned at the first */
+    const void *x;          /* q8_block[k / 32], bf16[k] or float[k] a token; 16-byte aligned */
+    size_t x_stride;        /* bytes */
+    float *y;
+    size_t y_stride;        /* floats */
+    size_t m, n_panels, k;
+    void *scratch;          /* matmul_scratch_bytes(k), 64-byte aligned, the worker's own */
+};
+typedef void (*matmul_fn)(const struct matmul_args *args);
+
+/* KV types of a page. One chunk is 64 positions of one KV head; head_dim is padded with zeros to 16. */
+enum kv_type { KV_BF16, KV_F32, KV_TYPE_COUNT };
+enum { KV_CHUNK = 64 };
+
+/*
+ * Layout of a chunk, chosen so that lanes are positions for scores and dims for values, and that a pair of bf16
+ * is the operand of VDPBF16PS and of the AMX B tile:
+ *     bf16: k[head_dim / 2][64][2], v[32][head_dim][2]      (pairs of dims; pairs of positions)
+ *     f32:  k[head_dim][64],        v[64][head_dim]
+ */
+size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v has the same size */
+
+/*
+ * Attention of n_q query vectors over one chunk: for query i, the positions lo[i] <= j < hi[i] of the chunk take part.
+ *     s_j = scale * (chain over d in order of fma(q[d], k_j[d], s)),  then s_j = softcap * tanh(s_j / softcap) if softcap > 0
+ *     max[i] = max s_j;  p_j = exp(s_j - max)
+ *     sum[i] = sum p_j by 16 partial sums (j mod 16) and the tree of kernels/scalar/reduce.h
+ *     out[i][d] = chain over j in order of fma(p_j, v_j[d], out)
+ * Positions outside [lo, hi) are never used in arithmetic that reaches a result (stale memory may hold NaN).
+ * hi[i] <= lo[i]: max = -INFINITY, sum = 0, out = 0.
+ */
+struct attend_args {
+    const void *k, *v;
+    const float *const *q;              /* n_q pointers to q[head_dim], 64-byte aligned, padded dims zero */
+    const uint8_t *lo, *hi;             /* n_q each, 0..64 */
+    float *out;                         /* [n_q][head_dim] */
+    float *max, *sum;                   /* [n_q] */
+    size_t n_q, head_dim;               /* n_q <= ATTEND_MAX_Q */
+    float scale, softcap;
+};
+enum { ATTEND_MAX_Q = 16 };
+
+/* What the sampler needs of one vocabulary segment (256 ids; the last may be shorter). */
+enum { VOCAB_SEGMENT = 256 };
+struct segment_stats {
+    float max;              /* NaN if any logit is NaN; +INFINITY if one is */
+    int32_t argmax;         /* lowest index of the maximum, within the segment */
+    float sum;              /* sum of exp(x - max), 16 partial sums and the fixed tree */
+};
+
+struct kernels {
+    enum isa isa;
+
+    /* By weight type, for the activations that weight type takes by default (kernels_activation()). */
+    matmul_fn matmul[DTYPE_COUNT];
+    /* By weight type, float32 activations: weights decoded exactly, one fma chain in k order. For checking. */
+    matmul_fn matmul_f32[DTYPE_COUNT];
+
+    /* out[k / 32] from x[k], panels.h */
+    void (*quantize_q8)(struct q8_block *out, const float *x, size_t k);
+    void (*round_bf16)(bf16 *out, const float *x, size_t k);
+
+    /* y[n] = x[n] * (1 / sqrt(mean(x^2) + eps)) * w[n]; mean by 16 partial sums (i mod 16) of fma(x, x, s) and the fixed
+     * tree; 1 / sqrt by sqrtf and a division. y may be x. n any. Zhang and Sennrich 2019, arXiv:1910.07467. */
+    void (*rms_norm)(float *y, const float *x, const float *w, float eps, size_t n);
+    void (*add)(float *x, const float *y, size_t n);                        /* x += y */
+    void (*scale)(float *x, float factor, size_t n);                        /* x *= factor */
+    void (*silu_mul)(float *g, const float *u, size_t n);                   /* g = g / (1 + exp(-g)) * u */
+    void (*gelu_mul)(float *g, const float *u, size_t n);                   /* g = gelu(g) * u, tanh form */
+    /* Pairs (x[j], x[j + n / 2]), j < n / 2: (a, b) -> (a cos - b sin, b cos + a sin), each as
+     * fma(a, cos, -(b * sin)) and fma(b, cos, a * sin). n is even. */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t n);
+
+    /* Store one position (0..63) of k[head_dim] and v[head_dim] into a chunk; rounds to the KV type. */
+    void (*kv_store[KV_TYPE_COUNT])(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim);
+    void (*attend[KV_TYPE_COUNT])(const struct attend_args *args);
+    /* Merge a later chunk's partial (mc, lc, oc) into (m, l, o): M = max(m, mc), a = exp(m - M), b = exp(mc - M),
+     * l = fma(l, a, lc * b), o = fma(o, a, oc * b). An empty side (sum 0) leaves the other as it is. */
+    void (*attend_merge)(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim);
+    /* out[d] = o[d] / l; l = 0 gives zeros. */
+    void (*attend_finish)(float *out, const float *o, float l, size_t head_dim);
+
+    void (*softcap)(float *x, float cap, size_t n);                         /* x = cap * tanh(x / cap) */
+    void (*segment_stats)(struct segment_stats *out, const float *logits, size_t n);   /* n <= VOCAB_SEGMENT */
+
+    /* For measuring the machine: sum of all 64-bit words of p[bytes], read with the widest loads. */
+    uint64_t (*read_stream)(const void *p, size_t bytes);
+    /* `n` rounds of the level's best integer dot instruction on registers alone; returns operations done (a multiply and an
+     * add count 2 an element). */
+    uint64_t (*peak_int8)(uint64_t n);
+};
+
+/* Fill the table for `level`, which must be at most what cpu_best_isa() grants. No entry is left NULL for a supported type. */
+void kernels_fill(struct kernels *table, enum isa level);
+
+/* The activations that weights of `type` take by default: int8 for quantised, bf16 for BF16, float32 for F32 and F16. */
+enum activation kernels_activation(enum dtype type);
+
+/* Bytes of one token's activations: q8_block[k / 32], bf16[k] or float[k]; k a multiple of 32. */
+size_t activation_bytes(enum activation a, size_t k);
+
+size_t matmul_scratch_bytes(size_t k);
+
+/* exp(x) in double-free float arithmetic, the function that all levels use, for the few scalar places outside kernels/. */
+float kernels_expf(float x);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * model.h - a model that is loaded: its shape, its weights packed into panels on the nodes, and the workers that step it.
+ *
+ * Weights are read by the workers of the node that will multiply them, repacked into panels and written to that node's arena;
+ * the file is not needed afterwards. Read-only once open. One thread steps a model (forward.h).
+ */
+#ifndef FOURWAY_MODEL_MODEL_H
+#define FOURWAY_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "weights/gguf.h"
+
+/* What --activations says: the default of each weight type, or one for all (bf16, f32: decoded weights, for checking). */
+enum activations_option { ACTIVATIONS_AUTO, ACTIVATIONS_Q8, ACTIVATIONS_BF16, ACTIVATIONS_F32 };
+
+struct model_options {
+    size_t n_threads;           /* 0: one a physical core */
+    const char *nodes;          /* "auto", "2", "0,1" */
+    size_t n_virtual_nodes;     /* 0: the real ones */
+    bool isa_given;
+    enum isa isa;
+    enum activations_option activations;
+    enum kv_type kv_type;
+    size_t n_ctx;               /* 0: the model's own, or what fits kv_bytes; most tokens of one sequence */
+    uint64_t kv_bytes;          /* 0: enough for max_batch sequences of n_ctx, at most a quarter of the free memory */
+    size_t max_batch;           /* sequences at once */
+    size_t max_step_tokens;     /* most tokens of one step (prefill chunk + decodes) */
+    size_t max_step_logits;     /* most rows of logits of one step */
+};
+
+/* Bytes packed so far, of all. Called from the thread that opens, a few times a second. */
+typedef void (*model_progress_fn)(void *arg, uint64_t bytes_done, uint64_t bytes_total);
+
+struct model;
+
+/*
+ * Open the model in `g` (which must stay open until this returns). Returns 0, -EINVAL (what is wrong with the file or the options is logged),
+ * -ENOMEM (needs and has are logged). model_close afterwards; NULL is fine.
+ */
+int model_open(struct model **m, const struct gguf *g, const struct model_options *o, model_progress_fn progress, void *arg);
+void model_close(struct model *m);
+
+const struct model_config *model_config(const struct model *m);
+
+struct model_info {
+    enum isa isa;
+    size_t n_nodes, n_threads, n_ctx;
+    bool virtual_nodes;
+    uint64_t n_params;
+    uint64_t weight_bytes;          /* as packed */
+    uint64_t step_weight_bytes;     /* of the file's own encoding, that every decode step multiplies by; a tied embedding counts once */
+    uint64_t kv_bytes;              /* the whole pool */
+    uint64_t kv_token_bytes;        /* of one token, all layers */
+    size_t kv_pages, page_tokens;
+    double load_s;
+};
+void model_info(const struct model *m, struct model_info *info);
+
+/* Where the kernel says the pages are: bytes of weights and KV in all and on their node. Returns 0 or a negative errno. */
+struct model_placement { uint64_t weight_pages, weight_local, kv_pages, kv_local, huge_bytes, bytes; };
+int model_placement(const struct model *m, bool every_page, struct model_placement *p);
+
+#endif

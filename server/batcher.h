@@ -1,0 +1,33 @@
+/*
+ * batcher.h - the engine: one thread that loads the model, picks the prefill chunks and decode tokens of each step, and steps it.
+ *
+ * Continuous batching after Yu et al., "Orca", OSDI 2022; decodes first, then chunks of prompts fill the step's token budget
+ * (Agrawal et al., "Sarathi-Serve", OSDI 2024).
+ */
+#ifndef FOURWAY_SERVER_BATCHER_H
+#define FOURWAY_SERVER_BATCHER_H
+
+#include "model/model.h"
+#include "server/engine.h"
+
+struct engine_options {
+    struct model_options model;
+    size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 512 */
+    size_t max_waiting;             /* requests in the queue; 0: 512 */
+    uint64_t max_waiting_tokens;    /* 0: no limit */
+};
+
+/*
+ * Start the engine's thread, which loads the model from `g` (kept open by the caller until engine_destroy) and then serves. Returns at once:
+ * 0, or a negative errno. engine_wait_ready returns 0 when the model is loaded, or the error of model_open.
+ */
+int engine_create(struct engine **e, const struct gguf *g, const struct engine_options *o, engine_event_fn on_event, void *arg);
+int engine_wait_ready(struct engine *e);
+
+/* The model's facts, once ready. */
+const struct model *engine_model(const struct engine *e);
+
+/* Aborts what is in flight (FINISHED, ENGINE_ABORTED), ends the thread, frees all. NULL is fine. */
+void engine_destroy(struct engine *e);
+
+#endif

@@ -1,0 +1,97 @@
+/*
+ * engine.h - the boundary between the HTTP side (front) and the engine (batcher + model): messages only.
+ *
+ * A request goes in as one self-contained message; events come back through one callback. No pointer crosses: what engine_submit
+ * is given is copied, and an event is valid only during the callback. So the engine can move into a process of its own without a
+ * change to either side (docs/design.md 8). The front owns tokenizer, template, stop strings and JSON; the engine sampling, penalties,
+ * end ids and limits.
+ */
+#ifndef FOURWAY_SERVER_ENGINE_H
+#define FOURWAY_SERVER_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/sampler.h"
+
+struct engine;
+
+struct engine_request {
+    uint64_t id;                    /* chosen by the front; unique among the requests in flight */
+    const int32_t *tokens;          /* prompt, then tokens already generated (replay) */
+    size_t n_prompt, n_replayed;
+    struct sampling sampling;
+    uint32_t max_tokens;            /* most tokens to generate; 0: the prompt alone is scored (needs prompt_logprobs) */
+    uint32_t min_tokens;            /* before that many tokens end and stop ids are not drawn */
+    const int32_t *end_ids;         /* any of these ends the text (reason STOP); it is reported as a token first */
+    size_t n_end_ids;
+    int n_logprobs;                 /* -1: none wanted; else 0..20 alternatives a token */
+    bool prompt_logprobs;           /* also for prompt tokens 1 .. n - 1, n_logprobs alternatives each */
+    bool progress;                  /* PROGRESS events while the prompt is read */
+    uint64_t deadline_ns;           /* clock_now_ns() after which it is aborted; 0: none */
+};
+
+enum engine_event_type {
+    ENGINE_TOKEN,               /* token, logprob, top; `n_tokens` = index among the generated, from 0 */
+    ENGINE_PROMPT_LOGPROB,      /* the same for prompt token `n_tokens` (1 .. n_prompt - 1), in order, before the first TOKEN */
+    ENGINE_PROGRESS,            /* n_tokens prompt tokens of n_prompt are done */
+    ENGINE_FINISHED             /* last event of a request; reason and times */
+};
+
+enum engine_reason {
+    ENGINE_STOP,                /* an end id */
+    ENGINE_LENGTH,              /* max_tokens, or the context is full */
+    ENGINE_CANCELLED,           /* engine_cancel */
+    ENGINE_DEADLINE,
+    ENGINE_CORRUPTED,           /* NaN or infinity in the logits */
+    ENGINE_ABORTED,             /* the engine stops */
+    ENGINE_FAILED
+};
+
+struct engine_event {
+    uint64_t id;
+    enum engine_event_type type;
+    uint32_t n_tokens, n_prompt;
+    int32_t token;
+    float logprob;
+    uint32_t n_top;
+    struct token_logprob top[SAMPLER_MAX_TOP];
+    /* FINISHED */
+    enum engine_reason reason;
+    uint32_t n_cached;          /* prompt tokens taken from a prefix cache */
+    uint64_t queue_ns, prompt_ns, decode_ns;
+};
+
+/* Called on the engine's thread, after a step, for each event of the step. Must not block and must not call the engine. */
+typedef void (*engine_event_fn)(void *arg, const struct engine_event *event);
+
+enum engine_state { ENGINE_LOADING, ENGINE_READY, ENGINE_DRAINING, ENGINE_DEAD };
+
+struct engine_status {          /* a snapshot, read without a lock of the scheduler */
+    enum engine_state state;
+    uint64_t load_bytes_done, load_bytes_total;
+    uint64_t load_started_ns;
+    uint32_t n_running, n_waiting;
+    uint64_t waiting_tokens;
+    uint32_t n_ctx;             /* tokens a sequence may hold */
+    uint64_t tokens_generated, tokens_prompt;
+    double tokens_per_s;        /* generated, over the last seconds; for Retry-After */
+};
+
+/*
+ * Queue a request. Returns 0; -EBUSY when the queue is full (n_waiting or waiting_tokens at its limit); -EAGAIN while loading;
+ * -ESHUTDOWN while draining; -E2BIG when prompt + max_tokens > n_ctx; -EINVAL for anything that the front should
+ * have refused (ids outside the vocabulary, an empty prompt). Events may arrive before it returns.
+ */
+int engine_submit(struct engine *e, const struct engine_request *r);
+
+/* The request leaves at the next step (prefill: the next chunk) and gets its FINISHED event. Unknown ids are ignored. */
+void engine_cancel(struct engine *e, uint64_t id);
+
+void engine_status(const struct engine *e, struct engine_status *out);
+
+/* Refuse new requests (state DRAINING); those in flight go on. */
+void engine_drain(struct engine *e);
+
+#endif

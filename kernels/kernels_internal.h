@@ -1,0 +1,38 @@
+/*
+ * kernels_internal.h - what the kernel files hand to kernels_fill(): one function a file, which writes its entries.
+ *
+ * A level lists only the files in which it is faster; the entries of the level below stay where it has none.
+ */
+#ifndef FOURWAY_KERNELS_KERNELS_INTERNAL_H
+#define FOURWAY_KERNELS_KERNELS_INTERNAL_H
+
+#include "kernels/kernels.h"
+
+void matmul_scalar(struct kernels *table);
+void quantize_scalar(struct kernels *table);
+void norm_scalar(struct kernels *table);
+void activation_scalar(struct kernels *table);
+void rope_scalar(struct kernels *table);
+void attention_scalar(struct kernels *table);
+void logits_scalar(struct kernels *table);
+void measure_scalar(struct kernels *table);
+
+void matmul_avx2(struct kernels *table);
+void quantize_avx2(struct kernels *table);
+void norm_avx2(struct kernels *table);
+void activation_avx2(struct kernels *table);
+void rope_avx2(struct kernels *table);
+void attention_avx2(struct kernels *table);
+void logits_avx2(struct kernels *table);
+void measure_avx2(struct kernels *table);
+
+void matmul_avx512(struct kernels *table);
+void quantize_avx512(struct kernels *table);
+void norm_avx512(struct kernels *table);
+void activation_avx512(struct kernels *table);
+void rope_avx512(struct kernels *table);
+void attention_avx512(struct kernels *table);
+void logits_avx512(struct kernels *table);
+void measure_avx512(struct kernels *table);
+
+#endif

@@ -64,7 +64,7 @@ struct model_flags {
     uint64_t kv_bytes;
 };
 void model_flags_init(struct model_flags *f);
-enum { MODEL_FLAGS_OPTIONS = 8 };
+enum { MODEL_FLAGS_OPTIONS = 9 };
 void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OPTIONS]);
 
 struct model_options;
@@ -74,5 +74,9 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o);
 /* MODEL of the command line: a path, or the name of a preset, which must have been fetched (scripts/get-model).
  * Returns 0 with the path in out, or 1 after one line on stderr that says what to do. */
 int model_resolve(const char *name, char *out, size_t out_size);
+
+/* The names of the presets, NULL-terminated; and is this one of them, fetched or not? */
+extern const char *const model_presets[];
+bool model_names_preset(const char *name);
 
 #endif

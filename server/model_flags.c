@@ -1,0 +1,158 @@
+/*
+ * model_flags.c - the options that every command with a model has, and what MODEL on a command line means.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/buf.h"
+#include "common/log.h"
+#include "model/model.h"
+#include "server/options.h"
+#include "server/suggest.h"
+
+enum { ISA_CHOICE_AUTO };                               /* then enum isa + 1 */
+enum { GEMM_AUTO, GEMM_NATIVE, GEMM_ONEDNN, GEMM_OPENBLAS };
+enum { KV_CHOICE_BF16, KV_CHOICE_Q8, KV_CHOICE_F32 };
+
+static const char *const isa_choices[] = { "auto", "scalar", "avx2", "avx512", NULL };
+static const char *const gemm_choices[] = { "auto", "native", "onednn", "openblas", NULL };
+static const char *const activations_choices[] = { "auto", "q8", "bf16", "f32", NULL };
+static const char *const kv_type_choices[] = { "bf16", "q8", "f32", NULL };
+
+const char *const model_presets[] = { "smollm2", "gemma3-270m", NULL };      /* as scripts/get-model */
+
+void model_flags_init(struct model_flags *f)
+{
+    *f = (struct model_flags){ .nodes = "auto", .kv_type = KV_CHOICE_BF16 };
+}
+
+void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OPTIONS])
+{
+    const struct option options[MODEL_FLAGS_OPTIONS] = {
+        { .name = "threads", .letter = 't', .type = OPTION_U64, .out = &f->threads, .metavar = "N", .least = 0, .most = 4096,
+          .help = "workers (default 0: one for each physical core)" },
+        { .name = "nodes", .type = OPTION_STRING, .out = &f->nodes, .metavar = "auto|N|0,1",
+          .help = "NUMA nodes to use: all, the first N, or these (default auto)" },
+        { .name = "virtual-nodes", .type = OPTION_U64, .out = &f->virtual_nodes, .metavar = "N", .least = 0, .most = 64,
+          .help = "split as if the machine had N nodes, for tests (default 0: the real ones)" },
+        { .name = "ctx", .letter = 'c', .type = OPTION_U64, .out = &f->ctx, .metavar = "N", .least = 0, .most = 1 << 24,
+          .help = "most tokens of one sequence, prompt and answer (default 0: the model's own, or what fits the KV cache)" },
+        { .name = "isa", .type = OPTION_CHOICE, .out = &f->isa, .choices = isa_choices,
+          .help = "instruction set of the kernels (default auto: the best this machine has)" },
+        { .name = "gemm", .type = OPTION_CHOICE, .out = &f->gemm, .choices = gemm_choices,
+          .help = "who multiplies matrices (default auto)" },
+        { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
+          .help = "inputs of matrices: by weight type, or one for all; f32 is slow and exact, for checking (default auto)" },
+        { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,
+          .help = "type of the KV cache (default bf16; f32 with --activations f32)" },
+        { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
+          .help = "memory of the KV cache, such as 8G (default 0: enough for every sequence, at most a quarter of the free memory)" },
+    };
+    memcpy(out, options, sizeof(options));
+}
+
+int model_flags_apply(const struct model_flags *f, struct model_options *o)
+{
+    int kv_type = f->kv_type;
+
+    if (f->gemm == GEMM_ONEDNN || f->gemm == GEMM_OPENBLAS) {
+        log_error("--gemm %s is not in this version: use auto or native", gemm_choices[f->gemm]);
+        return 2;
+    }
+    if (f->activations == ACTIVATIONS_F32 && !f->kv_type_given)
+        kv_type = KV_CHOICE_F32;
+    if (kv_type == KV_CHOICE_Q8) {
+        log_error("--kv-type q8 is not in this version: use bf16 or f32");
+        return 2;
+    }
+    enum isa best = cpu_best_isa();
+    o->isa_given = f->isa != ISA_CHOICE_AUTO;
+    o->isa = o->isa_given ? (enum isa)(f->isa - 1) : best;
+    if (o->isa > best) {
+        log_error("--isa %s: the best that this machine has is %s", isa_choices[f->isa], isa_name(best));
+        return 2;
+    }
+    o->n_threads = f->threads;
+    o->nodes = f->nodes;
+    o->n_virtual_nodes = f->virtual_nodes;
+    o->activations = (enum activations_option)f->activations;
+    o->kv_type = kv_type == KV_CHOICE_F32 ? KV_F32 : KV_BF16;
+    o->n_ctx = f->ctx;
+    o->kv_bytes = f->kv_bytes;
+    return 0;
+}
+
+/* Path of a preset's file: $FOURWAY_MODELS, or ~/.cache/fourway/models, as scripts/get-model has it. */
+static bool preset_path(struct buf *path, const char *name)
+{
+    const char *models = getenv("FOURWAY_MODELS"), *home = getenv("HOME");
+
+    if (models && *models) {
+        buf_printf(path, "%s/%s.gguf", models, name);
+    } else if (home && *home) {
+        buf_printf(path, "%s/.cache/fourway/models/%s.gguf", home, name);
+    } else {
+        log_error("cannot look for the model '%s': neither HOME nor FOURWAY_MODELS is set", name);
+        return false;
+    }
+    return !path->failed;
+}
+
+bool model_names_preset(const char *name)
+{
+    for (size_t i = 0; model_presets[i]; i++) {
+        if (!strcmp(name, model_presets[i]))
+            return true;
+    }
+    return false;
+}
+
+static void say_no_model(const char *name)
+{
+    struct suggestion s = suggest_start(name);
+
+    for (size_t i = 0; model_presets[i]; i++)
+        suggest_offer(&s, model_presets[i]);
+    if (suggest_best(&s))
+        log_error("there is no model '%s': did you mean the preset %s?", name, suggest_best(&s));
+    else
+        log_error("there is no model '%s': give the path of a .gguf file, or a preset (smollm2, gemma3-270m)", name);
+}
+
+int model_resolve(const char *name, char *out, size_t out_size)
+{
+    struct buf path = { 0 };
+    struct stat st;
+    bool preset = model_names_preset(name);
+    int status = 1;
+
+    if (preset && !preset_path(&path, name))
+        goto out;
+    if (!preset)
+        buf_puts(&path, name);
+    if (path.failed || path.len >= out_size) {
+        log_error("the path of the model is too long: %.200s...", name);
+        goto out;
+    }
+    if (stat(path.data, &st)) {
+        if (preset && errno == ENOENT)
+            log_error("the preset %s is not on this machine: fetch it with scripts/get-model %s", name, name);
+        else if (errno == ENOENT)
+            say_no_model(name);
+        else
+            log_error("cannot open the model %s: %s", path.data, strerror(errno));
+        goto out;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        log_error("%s is a folder: this version reads .gguf files", path.data);
+        goto out;
+    }
+    memcpy(out, path.data, path.len + 1);
+    status = 0;
+out:
+    buf_free(&path);
+    return status;
+}

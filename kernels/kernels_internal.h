@@ -8,6 +8,9 @@
 
 #include "kernels/kernels.h"
 
+/* What a matmul may use of matmul_args.scratch. */
+enum { MATMUL_SCRATCH_BYTES = 65536 };
+
 void matmul_scalar(struct kernels *table);
 void quantize_scalar(struct kernels *table);
 void norm_scalar(struct kernels *table);

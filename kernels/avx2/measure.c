@@ -1,0 +1,51 @@
+/* measure.c - what this machine can do at most with AVX2: reading memory, and 8-bit products (VPMADDUBSW). */
+#include <immintrin.h>
+
+#include "kernels/kernels_internal.h"
+
+static uint64_t read_stream(const void *p, size_t bytes)
+{
+    const uint8_t *at = p;
+    __m256i sum[4] = { 0 };
+    uint64_t lanes[4], rest = 0, word;
+    size_t i = 0;
+
+    for (; i + 128 <= bytes; i += 128) {
+        sum[0] = _mm256_add_epi64(sum[0], _mm256_loadu_si256((const __m256i *)(at + i)));
+        sum[1] = _mm256_add_epi64(sum[1], _mm256_loadu_si256((const __m256i *)(at + i + 32)));
+        sum[2] = _mm256_add_epi64(sum[2], _mm256_loadu_si256((const __m256i *)(at + i + 64)));
+        sum[3] = _mm256_add_epi64(sum[3], _mm256_loadu_si256((const __m256i *)(at + i + 96)));
+    }
+    for (; i + 8 <= bytes; i += 8) {
+        __builtin_memcpy(&word, at + i, sizeof(word));
+        rest += word;
+    }
+    sum[0] = _mm256_add_epi64(_mm256_add_epi64(sum[0], sum[1]), _mm256_add_epi64(sum[2], sum[3]));
+    _mm256_storeu_si256((__m256i *)lanes, sum[0]);
+    return lanes[0] + lanes[1] + lanes[2] + lanes[3] + rest;
+}
+
+/* Without VNNI a dot is VPMADDUBSW and an addition of 16-bit sums; both counted as one multiply-add an element. */
+static uint64_t peak_int8(uint64_t n)
+{
+    enum { SUMS = 8 };
+    __m256i sum[SUMS] = { 0 }, w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(-5);
+
+    for (uint64_t round = 0; round < n; round++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < SUMS; i++) {
+            __asm__ volatile("" : "+x"(x));         /* or the product would be computed once for all rounds */
+            sum[i] = _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(w, x));
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < SUMS; i++)
+        __asm__ volatile("" : : "x"(sum[i]));
+    return 2 * 32 * SUMS * n;
+}
+
+void measure_avx2(struct kernels *table)
+{
+    table->read_stream = read_stream;
+    table->peak_int8 = peak_int8;
+}

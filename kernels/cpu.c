@@ -1,0 +1,51 @@
+#include "kernels/cpu.h"
+
+#include <cpuid.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static const char *const names[ISA_COUNT] = { [ISA_SCALAR] = "scalar", [ISA_AVX2] = "avx2", [ISA_AVX512] = "avx512" };
+
+/* The register sets that the operating system saves at a context switch (XCR0); an instruction whose registers it does not
+ * save raises SIGILL, whatever cpuid says. */
+enum { XCR0_AVX = 0x06, XCR0_AVX512 = 0xe6 };
+
+static uint32_t saved_registers(void)
+{
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+enum isa cpu_best_isa(void)
+{
+    const uint32_t avx2_1c = bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C;
+    const uint32_t avx512_7b = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    uint32_t a, b, c1, c7, d;
+
+    if (!__get_cpuid(1, &a, &b, &c1, &d) || (c1 & avx2_1c) != avx2_1c)
+        return ISA_SCALAR;
+    uint32_t saved = saved_registers();
+    if (!__get_cpuid_count(7, 0, &a, &b, &c7, &d) || !(b & bit_AVX2) || (saved & XCR0_AVX) != XCR0_AVX)
+        return ISA_SCALAR;
+    if ((b & avx512_7b) != avx512_7b || !(c7 & bit_AVX512VNNI) || (saved & XCR0_AVX512) != XCR0_AVX512)
+        return ISA_AVX2;
+    return ISA_AVX512;
+}
+
+const char *isa_name(enum isa level)
+{
+    return names[level];
+}
+
+bool isa_parse(const char *name, enum isa *level)
+{
+    for (size_t i = 0; i < ISA_COUNT; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *level = (enum isa)i;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,53 @@
+#include "kernels/kernels.h"
+
+#include "kernels/kernels_internal.h"
+
+void kernels_fill(struct kernels *table, enum isa level)
+{
+    *table = (struct kernels){ .isa = level };
+    matmul_scalar(table);
+    quantize_scalar(table);
+    norm_scalar(table);
+    activation_scalar(table);
+    rope_scalar(table);
+    attention_scalar(table);
+    logits_scalar(table);
+    measure_scalar(table);
+    if (level >= ISA_AVX2) {
+        measure_avx2(table);
+    }
+    if (level >= ISA_AVX512) {
+        measure_avx512(table);
+    }
+}
+
+enum activation kernels_activation(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_F32:
+    case DTYPE_F16:
+        return ACT_F32;
+    case DTYPE_BF16:
+        return ACT_BF16;
+    default:
+        return ACT_Q8;
+    }
+}
+
+size_t activation_bytes(enum activation a, size_t k)
+{
+    switch (a) {
+    case ACT_Q8:
+        return k / 32 * sizeof(struct q8_block);
+    case ACT_BF16:
+        return k * sizeof(bf16);
+    default:
+        return k * sizeof(float);
+    }
+}
+
+size_t matmul_scratch_bytes(size_t k)
+{
+    (void)k;        /* long rows are multiplied in chunks of k */
+    return MATMUL_SCRATCH_BYTES;
+}

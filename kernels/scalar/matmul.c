@@ -1,0 +1,152 @@
+/*
+ * matmul.c - y = W x in plain C: the definition that every level is compared with, bit by bit.
+ *
+ * A row's block is unpacked once and goes through all tokens; y itself holds the accumulators. So the order of the
+ * sum of one output is its k order, whatever m is.
+ */
+#include <math.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#include "kernels/block_internal.h"
+#include "kernels/kernels_internal.h"
+
+enum { MXCSR_DAZ = 0x0040, MXCSR_FTZ = 0x8000 };
+
+static void clear(const struct matmul_args *a)
+{
+    for (size_t t = 0; t < a->m; t++)
+        memset(a->y + t * a->y_stride, 0, a->n_panels * PANEL_ROWS * sizeof(float));
+}
+
+static int32_t dot16(const uint8_t *q, const int8_t *x)
+{
+    int32_t sum = 0;
+    for (size_t i = 0; i < 16; i++)
+        sum += q[i] * x[i];
+    return sum;
+}
+
+static float add_block(float acc, const struct row_block *w, const struct quant_traits *t, const struct q8_block *x)
+{
+    const int32_t neg_sum_high = x->neg_sum - x->neg_sum_low;
+    const int32_t low = dot16(w->q, x->q) + t->offset * x->neg_sum_low;
+    const int32_t high = dot16(w->q + 16, x->q + 16) + t->offset * neg_sum_high;
+
+    if (t->halves) {
+        acc = fmaf(w->scale[0] * x->scale, (float)low, acc);
+        return fmaf(w->scale[1] * x->scale, (float)high, acc);
+    }
+    acc = fmaf(w->scale[0] * x->scale, (float)(low + high), acc);
+    return t->minima ? fmaf(w->min, x->scaled_sum, acc) : acc;
+}
+
+static void matmul_quantised(const struct matmul_args *a, enum dtype type)
+{
+    const struct quant_traits *traits = quant_traits(type);
+    const size_t bytes = panel_bytes(type, a->k);
+
+    clear(a);
+    for (size_t p = 0; p < a->n_panels; p++) {
+        const uint8_t *panel = (const uint8_t *)a->w + p * bytes;
+        for (size_t b = 0; b < a->k / 32; b++) {
+            for (unsigned row = 0; row < PANEL_ROWS; row++) {
+                struct row_block w;
+                block_unpack_row(type, panel, b, row, &w);
+                for (size_t t = 0; t < a->m; t++) {
+                    const struct q8_block *x = (const struct q8_block *)((const uint8_t *)a->x + t * a->x_stride) + b;
+                    float *y = a->y + t * a->y_stride + PANEL_ROWS * p + row;
+                    *y = add_block(*y, &w, traits, x);
+                }
+            }
+        }
+    }
+}
+
+static void matmul_float(const struct matmul_args *a, enum dtype type)
+{
+    const size_t bytes = panel_bytes(type, a->k);
+    float w[32][PANEL_ROWS];
+
+    clear(a);
+    for (size_t p = 0; p < a->n_panels; p++) {
+        const uint8_t *panel = (const uint8_t *)a->w + p * bytes;
+        for (size_t b = 0; b < a->k / 32; b++) {
+            panel_unpack_block(type, panel, b, w);
+            for (size_t t = 0; t < a->m; t++) {
+                const float *x = (const float *)((const uint8_t *)a->x + t * a->x_stride) + 32 * b;
+                float *y = a->y + t * a->y_stride + PANEL_ROWS * p;
+                for (size_t row = 0; row < PANEL_ROWS; row++)
+                    for (size_t i = 0; i < 32; i++)
+                        y[row] = fmaf(w[i][row], x[i], y[row]);
+            }
+        }
+    }
+}
+
+/* Not inlined: its arithmetic must stay between the two changes of MXCSR in matmul_bf16(). */
+static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a)
+{
+    const size_t n_blocks = a->k / 32;
+
+    clear(a);
+    for (size_t p = 0; p < a->n_panels; p++) {
+        const struct panel_bf16 *w = (const struct panel_bf16 *)a->w + p * n_blocks;
+        for (size_t t = 0; t < a->m; t++) {
+            const bf16 *x = (const bf16 *)((const uint8_t *)a->x + t * a->x_stride);
+            for (size_t row = 0; row < PANEL_ROWS; row++) {
+                float acc = 0;
+                for (size_t pair = 0; pair < a->k / 2; pair++) {
+                    const bf16 *even_odd = w[pair / 16].w[pair % 16][row];
+                    acc = fmaf(bf16_to_float(even_odd[1]), bf16_to_float(x[2 * pair + 1]), acc);
+                    acc = fmaf(bf16_to_float(even_odd[0]), bf16_to_float(x[2 * pair]), acc);
+                }
+                a->y[t * a->y_stride + PANEL_ROWS * p + row] = acc;
+            }
+        }
+    }
+}
+
+/* VDPBF16PS: the odd element of each pair first, denormal inputs and results are zeros, whatever MXCSR says (Intel SDM). */
+static void matmul_bf16(const struct matmul_args *a)
+{
+    const unsigned csr = _mm_getcsr();
+    _mm_setcsr(csr | MXCSR_DAZ | MXCSR_FTZ);
+    sum_bf16_pairs(a);
+    _mm_setcsr(csr);
+}
+
+#define MATMUL_F32(type) \
+    static void matmul_f32_##type(const struct matmul_args *a) { matmul_float(a, DTYPE_##type); }
+#define MATMUL(type) \
+    static void matmul_##type(const struct matmul_args *a) { matmul_quantised(a, DTYPE_##type); } \
+    MATMUL_F32(type)
+
+MATMUL(Q4_0)
+MATMUL(Q4_1)
+MATMUL(Q5_0)
+MATMUL(Q5_1)
+MATMUL(Q8_0)
+MATMUL(Q4_K)
+MATMUL(Q5_K)
+MATMUL(Q6_K)
+MATMUL_F32(F32)
+MATMUL_F32(F16)
+MATMUL_F32(BF16)
+
+void matmul_scalar(struct kernels *table)
+{
+    static const matmul_fn matmul[DTYPE_COUNT] = {
+        [DTYPE_F32] = matmul_f32_F32, [DTYPE_F16] = matmul_f32_F16, [DTYPE_BF16] = matmul_bf16,
+        [DTYPE_Q4_0] = matmul_Q4_0, [DTYPE_Q4_1] = matmul_Q4_1, [DTYPE_Q5_0] = matmul_Q5_0, [DTYPE_Q5_1] = matmul_Q5_1,
+        [DTYPE_Q8_0] = matmul_Q8_0, [DTYPE_Q4_K] = matmul_Q4_K, [DTYPE_Q5_K] = matmul_Q5_K, [DTYPE_Q6_K] = matmul_Q6_K,
+    };
+    static const matmul_fn matmul_f32[DTYPE_COUNT] = {
+        [DTYPE_F32] = matmul_f32_F32, [DTYPE_F16] = matmul_f32_F16, [DTYPE_BF16] = matmul_f32_BF16,
+        [DTYPE_Q4_0] = matmul_f32_Q4_0, [DTYPE_Q4_1] = matmul_f32_Q4_1, [DTYPE_Q5_0] = matmul_f32_Q5_0,
+        [DTYPE_Q5_1] = matmul_f32_Q5_1, [DTYPE_Q8_0] = matmul_f32_Q8_0, [DTYPE_Q4_K] = matmul_f32_Q4_K,
+        [DTYPE_Q5_K] = matmul_f32_Q5_K, [DTYPE_Q6_K] = matmul_f32_Q6_K,
+    };
+    memcpy(table->matmul, matmul, sizeof(matmul));
+    memcpy(table->matmul_f32, matmul_f32, sizeof(matmul_f32));
+}

@@ -132,7 +132,7 @@ int model_resolve(const char *name, char *out, size_t out_size)
     if (preset && !preset_path(&path, name))
         goto out;
     if (!preset)
-        buf_puts(&path, name);
+        buf_puts(&path, name);      /* "" too, which no stat() accepts */
     if (path.failed || path.len >= out_size) {
         log_error("the path of the model is too long: %.200s...", name);
         goto out;

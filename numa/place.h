@@ -19,6 +19,7 @@ struct place_arena {
     size_t used;            /* handed out by place_take */
     int os_node;
     bool bound;             /* false: virtual nodes, or mbind was refused (warned once) */
+    bool is_explicit;       /* from the node's pool of 2 MiB pages, already touched; else the node's workers touch it first */
 };
 
 /* Map and bind `bytes` (rounded up to 2 MiB). Returns 0, -ENOMEM (logged with node and bytes). */

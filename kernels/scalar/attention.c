@@ -1,0 +1,128 @@
+/*
+ * scalar/attention.c - attention over one chunk of 64 positions, and the merge of chunks: the definition.
+ *
+ * The partial results of chunks are merged as in Milakov and Gimelshein, "Online normalizer calculation for softmax",
+ * 2018, arXiv:1805.02867, always first chunk to last, so that neither batch nor thread count changes a bit.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kernels_internal.h"
+#include "kernels/scalar/reduce.h"
+#include "kernels/scalar/vec.h"
+
+#include "kernels/functions.h"
+
+size_t kv_chunk_bytes(enum kv_type type, size_t head_dim)
+{
+    return KV_CHUNK * head_dim * (type == KV_BF16 ? sizeof(bf16) : sizeof(float));
+}
+
+/* Index of element (position, dim) in a chunk's keys and values; kernels.h has the layouts. */
+static inline size_t key_index(enum kv_type type, size_t position, size_t dim)
+{
+    return type == KV_BF16 ? (dim / 2 * KV_CHUNK + position) * 2 + dim % 2 : dim * KV_CHUNK + position;
+}
+
+static inline size_t value_index(enum kv_type type, size_t position, size_t dim, size_t head_dim)
+{
+    return type == KV_BF16 ? (position / 2 * head_dim + dim) * 2 + position % 2 : position * head_dim + dim;
+}
+
+static inline float load(enum kv_type type, const void *p, size_t index)
+{
+    return type == KV_BF16 ? bf16_to_float(((const bf16 *)p)[index]) : ((const float *)p)[index];
+}
+
+static void kv_store_bf16(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim)
+{
+    bf16 *keys = k_chunk, *values = v_chunk;
+
+    for (size_t d = 0; d < head_dim; d++) {
+        keys[key_index(KV_BF16, position, d)] = bf16_from_float(k[d]);
+        values[value_index(KV_BF16, position, d, head_dim)] = bf16_from_float(v[d]);
+    }
+}
+
+static void kv_store_f32(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim)
+{
+    float *keys = k_chunk, *values = v_chunk;
+
+    for (size_t d = 0; d < head_dim; d++) {
+        keys[key_index(KV_F32, position, d)] = k[d];
+        values[value_index(KV_F32, position, d, head_dim)] = v[d];
+    }
+}
+
+static inline void attend_query(enum kv_type type, const struct attend_args *args, size_t query)
+{
+    const size_t head_dim = args->head_dim, lo = args->lo[query], hi = args->hi[query];
+    const float *q = args->q[query];
+    float *out = args->out + query * head_dim;
+    float p[KV_CHUNK], partial[16] = { 0 }, max = -INFINITY;
+
+    memset(out, 0, head_dim * sizeof(*out));
+    for (size_t j = lo; j < hi; j++) {
+        float s = 0;
+        for (size_t d = 0; d < head_dim; d++)
+            s = fmaf(q[d], load(type, args->k, key_index(type, j, d)), s);
+        s *= args->scale;
+        if (args->softcap > 0)
+            s = args->softcap * vec_tanh(s / args->softcap);
+        p[j] = s;
+        max = vec_max(s, max);      /* a NaN stays out of the maximum and comes back in the sum */
+    }
+    for (size_t j = lo; j < hi; j++) {
+        p[j] = vec_exp(p[j] - max);
+        partial[j % 16] += p[j];
+        for (size_t d = 0; d < head_dim; d++)
+            out[d] = fmaf(p[j], load(type, args->v, value_index(type, j, d, head_dim)), out[d]);
+    }
+    args->max[query] = max + 0.0f;  /* one zero: which of -0 and +0 a maximum returns depends on the order */
+    args->sum[query] = reduce_sum(partial);
+}
+
+static void attend_bf16(const struct attend_args *args)
+{
+    for (size_t i = 0; i < args->n_q; i++)
+        attend_query(KV_BF16, args, i);
+}
+
+static void attend_f32(const struct attend_args *args)
+{
+    for (size_t i = 0; i < args->n_q; i++)
+        attend_query(KV_F32, args, i);
+}
+
+static void attend_merge(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim)
+{
+    if (lc == 0)
+        return;
+    if (*l == 0) {
+        *m = mc;
+        *l = lc;
+        memcpy(o, oc, head_dim * sizeof(*o));
+        return;
+    }
+    float max = vec_max(mc, *m), a = vec_exp(*m - max), b = vec_exp(mc - max);
+    *m = max;
+    *l = fmaf(*l, a, lc * b);
+    for (size_t d = 0; d < head_dim; d++)
+        o[d] = fmaf(o[d], a, oc[d] * b);
+}
+
+static void attend_finish(float *out, const float *o, float l, size_t head_dim)
+{
+    for (size_t d = 0; d < head_dim; d++)
+        out[d] = l == 0 ? 0 : o[d] / l;
+}
+
+void attention_scalar(struct kernels *table)
+{
+    table->kv_store[KV_BF16] = kv_store_bf16;
+    table->kv_store[KV_F32] = kv_store_f32;
+    table->attend[KV_BF16] = attend_bf16;
+    table->attend[KV_F32] = attend_f32;
+    table->attend_merge = attend_merge;
+    table->attend_finish = attend_finish;
+}

@@ -22,6 +22,8 @@ enum gguf_type {
     GGUF_U64, GGUF_I64, GGUF_F64, GGUF_TYPE_COUNT
 };
 
+const char *gguf_type_name(enum gguf_type type);          /* "u8"; static */
+
 struct gguf_string { const char *data; size_t len; };     /* data is NUL-terminated, but may hold NULs */
 
 struct gguf_kv {

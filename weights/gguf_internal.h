@@ -17,7 +17,7 @@ enum {
     GGUF_MAX_NAME = 63,
     GGUF_MAX_STRING = 16 << 20,
     GGUF_MAX_ARRAY = 1 << 28,               /* elements */
-    GGUF_MAX_METADATA = 256 << 20,          /* bytes of memory for keys, values and names; gemma3 takes 13 MB */
+    GGUF_MAX_METADATA = 256 << 20,          /* bytes of memory for keys, values and names; gemma3, 262144 tokens: 9 MB */
     GGUF_MIN_ALIGNMENT = 8,
     GGUF_MAX_ALIGNMENT = 4096,
     GGUF_MAX_PARTS = 999
@@ -100,7 +100,6 @@ int gguf_part_parse(struct gguf *g, size_t i);
 const struct gguf_kv *gguf_part_find(const struct gguf_part *part, const char *key);
 int gguf_part_get_u64(const struct gguf_part *part, const char *key, uint64_t least, uint64_t most, uint64_t *out);
 
-const char *gguf_type_name(enum gguf_type type);           /* "u8" */
-size_t gguf_type_size(enum gguf_type type);                /* bytes in the file; 0 for strings and arrays */
+size_t gguf_type_size(enum gguf_type type);        /* bytes in the file; 0 for strings and arrays */
 
 #endif

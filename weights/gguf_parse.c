@@ -100,7 +100,7 @@ static int take_string(struct parser *p, const char *what, uint64_t most, struct
 
 /*
  * A key or the name of a tensor, in both walks into p->scratch. They name what a message is about and are compared with
- * C strings, so they must be text: UTF-8 without control characters, not empty.
+ * C strings, so they must be text: UTF-8 without control characters (nor NUL), not empty.
  */
 static int take_name(struct parser *p, const char *what, uint64_t most, struct gguf_string *s)
 {
@@ -122,9 +122,13 @@ static int take_name(struct parser *p, const char *what, uint64_t most, struct g
         return err;
     p->scratch[n] = '\0';
     *s = (struct gguf_string){ p->scratch, (size_t)n };
-    bool is_text = utf8_check(s->data, s->len) == s->len;
-    for (size_t i = 0; i < s->len; i++)
-        is_text &= (unsigned char)s->data[i] >= 0x20 && s->data[i] != 0x7f;
+    bool is_text = true;
+    for (size_t at = 0; is_text && at < s->len;) {
+        uint32_t c = 0;
+        int length = utf8_decode(s->data + at, s->len - at, &c);
+        is_text = length > 0 && c >= 0x20 && (c < 0x7f || c >= 0xa0);
+        at += is_text ? (size_t)length : 0;
+    }
     if (!is_text)
         return gguf_reader_fail(&p->r, "%s %s is not text (UTF-8 without control characters)", what, gguf_quote(*s, quoted));
     return 0;

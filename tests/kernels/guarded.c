@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { FILLER = 0xa5, MAX_BUFFERS = 256 };
+enum { FILLER = 0xa5, MAX_BUFFERS = 1024 };
 
 static struct buffer {
     uint8_t *map;

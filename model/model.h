@@ -37,6 +37,7 @@ struct model_options {
 typedef void (*model_progress_fn)(void *arg, uint64_t bytes_done, uint64_t bytes_total);
 
 struct model;
+struct pool;
 
 /*
  * Open the model in `g` (which must stay open until this returns). Returns 0, -EINVAL (what is wrong with the file or the options is logged),
@@ -47,9 +48,12 @@ void model_close(struct model *m);
 
 const struct model_config *model_config(const struct model *m);
 
+/* The model's workers, for work beside a step that should use all cores (sampling). The thread that steps the model runs it. */
+struct pool *model_pool(struct model *m);
+
 struct model_info {
     enum isa isa;
-    size_t n_nodes, n_threads, n_ctx;
+    size_t n_nodes, n_threads, n_ctx, max_step_tokens, max_step_logits;
     bool virtual_nodes;
     uint64_t n_params;
     uint64_t weight_bytes;          /* as packed */
@@ -60,6 +64,13 @@ struct model_info {
     double load_s;
 };
 void model_info(const struct model *m, struct model_info *info);
+
+/*
+ * What these workers can do on this machine, measured now (about a second): reads of their own node's memory, all at once, and
+ * integer dot products on registers alone.
+ */
+struct model_rates { double read_bytes_per_s, peak_ops_per_s; };
+int model_measure(struct model *m, struct model_rates *rates);
 
 /* Where the kernel says the pages are: bytes of weights and KV in all and on their node. Returns 0 or a negative errno. */
 struct model_placement { uint64_t weight_pages, weight_local, kv_pages, kv_local, huge_bytes, bytes; };

@@ -1,0 +1,219 @@
+/*
+ * attention.c - queries of one step against the pages of their sequences, by KV head on the node that keeps it.
+ *
+ * An item is one block of consecutive tokens, one KV head and up to ATTEND_MAX_Q of its query vectors: K and V of a chunk are read once
+ * for all of them. Partials of chunks are merged first to last by one formula, whoever computed them: with many items (prefill,
+ * many sequences) a worker goes through all chunks of its items; with few (decode of a long context) the chunks of an item
+ * are dealt over the node's workers and handed over one by one. The bits are the same either way.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "model/model_internal.h"
+
+/* An item, decoded from its number. */
+struct item {
+    const struct attention_block *block;
+    size_t kv_head;                     /* of this node */
+    size_t first_query, n_query_heads;  /* of the group: heads that share the KV head */
+    size_t n_q;                         /* query vectors: tokens x n_query_heads, token by token */
+    size_t first_chunk, end_chunk;
+};
+
+static size_t heads_per_item(const struct model *m)
+{
+    return m->group < ATTEND_MAX_Q ? m->group : ATTEND_MAX_Q;
+}
+
+static size_t parts_per_group(const struct model *m)
+{
+    return (m->group + heads_per_item(m) - 1) / heads_per_item(m);
+}
+
+/* Fewer items than this are split by chunks: with four a worker the imbalance of whole items is small. */
+static size_t split_limit(const struct model *m, size_t node)
+{
+    size_t n = pool_node_workers(m->pool, node);
+    return n > 1 ? 4 * n : 0;
+}
+
+size_t attention_slots(const struct model *m, size_t node)
+{
+    return ATTENTION_SLOTS + 4 * split_limit(m, node);
+}
+
+static struct item decode_item(const struct model *m, size_t i, size_t n_kv_heads, size_t window)
+{
+    size_t parts = parts_per_group(m), per_item = heads_per_item(m), part = i % parts;
+    struct item item = { .kv_head = i / parts % n_kv_heads, .block = &m->blocks[i / parts / n_kv_heads] };
+    size_t last = item.block->position + item.block->n_tokens - 1;
+
+    item.first_query = part * per_item;
+    item.n_query_heads = m->group - item.first_query < per_item ? m->group - item.first_query : per_item;
+    item.n_q = item.n_query_heads * item.block->n_tokens;
+    if (window && item.block->position >= window)
+        item.first_chunk = (item.block->position - window + 1) / KV_CHUNK;
+    item.end_chunk = last / KV_CHUNK + 1;
+    return item;
+}
+
+/* Partial of one chunk: out[n_q][head_padded], max[n_q], sum[n_q]. */
+static void attend_chunk(const struct model *m, const struct node_memory *node, const struct item *item, size_t layer, size_t window,
+                         size_t chunk, float *out, float *max, float *sum)
+{
+    const float *q[ATTEND_MAX_Q];
+    uint8_t lo[ATTEND_MAX_Q], hi[ATTEND_MAX_Q];
+    const unsigned char *k = kv_chunk(m, node, item->block->pages[chunk], layer, item->kv_head);
+    const size_t token_floats = node->n_kv_heads * m->group * m->head_padded, begin = chunk * KV_CHUNK;
+
+    for (size_t i = 0; i < item->n_q; i++) {
+        size_t token = i / item->n_query_heads, head = item->kv_head * m->group + item->first_query + i % item->n_query_heads;
+        size_t position = item->block->position + token;
+        size_t first = window && position >= window ? position - window + 1 : 0;
+        q[i] = node->q + (item->block->token + token) * token_floats + head * m->head_padded;
+        lo[i] = (uint8_t)(first <= begin ? 0 : first - begin > KV_CHUNK ? KV_CHUNK : first - begin);
+        hi[i] = (uint8_t)(position < begin ? 0 : position - begin >= KV_CHUNK ? KV_CHUNK : position - begin + 1);
+    }
+    const struct attend_args args = {
+        .k = k, .v = k + m->chunk_bytes, .q = q, .lo = lo, .hi = hi, .out = out, .max = max, .sum = sum,
+        .n_q = item->n_q, .head_dim = m->head_padded, .scale = m->config.attention_scale, .softcap = m->config.attention_softcap,
+    };
+    m->kernels.attend[m->kv_type](&args);
+}
+
+static void merge(const struct model *m, const struct item *item, float *merged, float *max, float *sum, const float *out,
+                  const float *out_max, const float *out_sum)
+{
+    for (size_t i = 0; i < item->n_q; i++)
+        m->kernels.attend_merge(&max[i], &sum[i], merged + i * m->head_padded, out_max[i], out_sum[i], out + i * m->head_padded,
+                                m->head_padded);
+}
+
+static void clear(const struct model *m, const struct item *item, float *merged, float *max, float *sum)
+{
+    memset(merged, 0, item->n_q * m->head_padded * sizeof(float));
+    for (size_t i = 0; i < item->n_q; i++) {
+        max[i] = -INFINITY;
+        sum[i] = 0;
+    }
+}
+
+/* Divide by the sums and hand the outputs on: as activations of o where the heads end at blocks, as floats else. */
+static void finish(const struct model *m, const struct worker *w, const struct item *item, const float *merged, const float *sum)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    const struct worker_memory *own = &m->workers[w->index];
+    const size_t dim = m->config.head_dim, site_bytes = m->sites[SITE_ATTN_OUT].bytes;
+    const size_t head = (node->first_kv_head + item->kv_head) * m->group + item->first_query;
+
+    for (size_t token = 0; token < item->block->n_tokens; token++) {
+        float *channels = own->tmp;
+        for (size_t h = 0; h < item->n_query_heads; h++) {
+            size_t i = token * item->n_query_heads + h;
+            m->kernels.attend_finish(own->tmp2, merged + i * m->head_padded, sum[i], m->head_padded);
+            memcpy(channels + h * dim, own->tmp2, dim * sizeof(float));
+        }
+        size_t t = item->block->token + token, n = item->n_query_heads * dim;
+        if (m->heads_straddle)
+            memcpy(node->attn + t * m->sites[SITE_ATTN_OUT].k_padded + head * dim, channels, n * sizeof(float));
+        else
+            prepare_activations(m, SITE_ATTN_OUT, node->act_attn + t * site_bytes, channels, head * dim, head * dim + n);
+    }
+}
+
+static void run_whole_items(struct model *m, const struct worker *w, size_t layer, size_t window, size_t n_items)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    const struct worker_memory *own = &m->workers[w->index];
+
+    /* Dealt like cards: later blocks of a prompt see more chunks. */
+    for (size_t i = w->index_in_node; i < n_items; i += w->node_workers) {
+        struct item item = decode_item(m, i, node->n_kv_heads, window);
+        float max[ATTEND_MAX_Q], sum[ATTEND_MAX_Q], out_max[ATTEND_MAX_Q], out_sum[ATTEND_MAX_Q];
+        clear(m, &item, own->merged, max, sum);
+        for (size_t chunk = item.first_chunk; chunk < item.end_chunk; chunk++) {
+            attend_chunk(m, node, &item, layer, window, chunk, own->out, out_max, out_sum);
+            merge(m, &item, own->merged, max, sum, own->out, out_max, out_sum);
+        }
+        finish(m, w, &item, own->merged, sum);
+    }
+}
+
+/* A slot: out[n_q][head_padded], max[n_q], sum[n_q]. The first slots keep the merged state of each item. */
+struct slot { float *out, *max, *sum; };
+
+static struct slot slot_at(const struct model *m, const struct node_memory *node, size_t i)
+{
+    size_t n_q = heads_per_item(m);
+    float *base = node->slots + i * n_q * (m->head_padded + 2);
+    return (struct slot){ base, base + n_q * m->head_padded, base + n_q * (m->head_padded + 1) };
+}
+
+/* In rounds of as many chunks an item as there are slots: partials first, then each item's owner merges them in order. */
+static void run_split_items(struct model *m, const struct worker *w, size_t layer, size_t window, size_t n_items)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    const size_t n_states = split_limit(m, w->node), per_round = (attention_slots(m, w->node) - n_states) / n_items;
+    size_t begin, end;
+
+    for (size_t first = 0; first < m->most_chunks; first += per_round) {
+        size_t n = m->most_chunks - first < per_round ? m->most_chunks - first : per_round;
+        pool_share_node(w, n_items * n, &begin, &end);
+        for (size_t i = begin; i < end; i++) {
+            struct item item = decode_item(m, i / n, node->n_kv_heads, window);
+            struct slot slot = slot_at(m, node, n_states + i);
+            size_t chunk = item.first_chunk + first + i % n;
+            if (chunk < item.end_chunk)
+                attend_chunk(m, node, &item, layer, window, chunk, slot.out, slot.max, slot.sum);
+        }
+        pool_barrier_node(w);
+        for (size_t i = w->index_in_node; i < n_items; i += w->node_workers) {
+            struct item item = decode_item(m, i, node->n_kv_heads, window);
+            struct slot state = slot_at(m, node, i);
+            if (first == 0)
+                clear(m, &item, state.out, state.max, state.sum);
+            for (size_t j = 0; j < n && item.first_chunk + first + j < item.end_chunk; j++) {
+                struct slot slot = slot_at(m, node, n_states + i * n + j);
+                merge(m, &item, state.out, state.max, state.sum, slot.out, slot.max, slot.sum);
+            }
+            if (first + n >= m->most_chunks)
+                finish(m, w, &item, state.out, state.sum);
+        }
+        if (first + n < m->most_chunks)
+            pool_barrier_node(w);       /* before the slots are written again */
+    }
+}
+
+void attention_run(struct model *m, const struct worker *w, size_t layer)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    const size_t window = m->config.layer_slides[layer] ? m->config.sliding_window : 0;
+    const size_t n_items = m->n_blocks * node->n_kv_heads * parts_per_group(m);
+
+    if (n_items == 0)
+        return;
+    if (n_items < split_limit(m, w->node) && m->most_chunks > 1)
+        run_split_items(m, w, layer, window, n_items);
+    else
+        run_whole_items(m, w, layer, window, n_items);
+}
+
+/* Blocks of as many consecutive tokens of one sequence as fit one call of the kernel. */
+void attention_plan(struct model *m)
+{
+    size_t per_block = ATTEND_MAX_Q / heads_per_item(m);
+
+    m->n_blocks = 0;
+    m->most_chunks = 0;
+    for (size_t i = 0; i < m->n_tokens; i++) {
+        const struct step_token *t = &m->tokens[i];
+        struct attention_block *last = m->n_blocks ? &m->blocks[m->n_blocks - 1] : NULL;
+        size_t chunks = t->position / KV_CHUNK + 1;
+        m->most_chunks = chunks > m->most_chunks ? chunks : m->most_chunks;
+        if (last && last->pages == t->sequence->pages && last->n_tokens < per_block)
+            last->n_tokens++;
+        else
+            m->blocks[m->n_blocks++] = (struct attention_block){ .token = i, .n_tokens = 1, .position = t->position,
+                                                                 .pages = t->sequence->pages };
+    }
+}

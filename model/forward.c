@@ -1,0 +1,421 @@
+/*
+ * forward.c - one step: every worker goes through all layers, with barriers where it needs what others wrote.
+ *
+ * Each node keeps its own copy of the residual stream and of all activations. A worker writes its slice of a result (the outputs of its rows)
+ * into its node's buffer; after the barrier of all nodes each node copies the others' slices, its workers sharing that work,
+ * and goes on with local memory. Norms and quantisation are repeated on each node rather than sent.
+ *
+ *   per layer      per-token pass -> q, k, v rows -> RoPE, KV write -> attention -> exchange -> o rows -> exchange
+ *                  per-token pass -> gate and up rows -> exchange -> down rows -> exchange
+ */
+#include "model/forward.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "model/model_internal.h"
+
+/* A worker's view of the step. */
+struct context {
+    struct model *m;
+    const struct worker *w;
+    struct node_memory *node;
+    struct worker_memory *own;
+    bool is_private;            /* this worker repeats the per-token passes in memory of its own */
+    float *x;                   /* residual stream: the worker's or the node's */
+    unsigned char *act_in;
+    size_t begin, end;          /* tokens of the per-token passes */
+};
+
+void prepare_activations(const struct model *m, enum site site, unsigned char *record, const float *x, size_t begin, size_t end)
+{
+    const struct site_layout *s = &m->sites[site];
+    const size_t n = end - begin;
+
+    if (s->used[ACT_Q8])
+        m->kernels.quantize_q8((struct q8_block *)(record + s->offset[ACT_Q8]) + begin / 32, x, n);
+    if (s->used[ACT_BF16])
+        m->kernels.round_bf16((bf16 *)(record + s->offset[ACT_BF16]) + begin, x, n);
+    if (s->used[ACT_F32]) {
+        float *out = (float *)(record + s->offset[ACT_F32]) + begin;
+        if (m->activations == ACTIVATIONS_BF16)
+            for (size_t i = 0; i < n; i++)
+                out[i] = bf16_to_float(bf16_from_float(x[i]));
+        else
+            memcpy(out, x, n * sizeof(float));
+    }
+}
+
+static float *row(const struct context *c, size_t token)
+{
+    return c->x + token * c->m->d_padded;
+}
+
+static void barrier_unless_private(const struct context *c)
+{
+    if (!c->is_private)
+        pool_barrier_node(c->w);
+}
+
+/*
+ * Multiply panels [begin, end) of the matrix, counted from the first of this node, with the records of all tokens.
+ * Output columns begin at y, which stands for panel `begin`.
+ */
+static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
+                     size_t begin, size_t end, float *y, size_t y_stride)
+{
+    const struct site_layout *s = &c->m->sites[site];
+
+    if (begin >= end)
+        return;
+    const struct matmul_args args = {
+        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x = records + s->offset[x->activation], .x_stride = s->bytes,
+        .y = y, .y_stride = y_stride, .m = n_tokens, .n_panels = end - begin, .k = x->k_padded, .scratch = c->own->matmul_scratch,
+    };
+    x->multiply(&args);
+}
+
+static size_t own_panels(const struct context *c, const struct split *s)
+{
+    return s->start[c->w->node + 1] - s->start[c->w->node];
+}
+
+/* Barrier of all; then the node's workers copy columns of the other nodes' buffers, rows of `stride` bytes. */
+static void exchange(const struct context *c, unsigned char *(*buffer)(struct node_memory *), size_t stride,
+                     void (*columns)(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes), size_t n_kinds)
+{
+    const struct model *m = c->m;
+    size_t begin, end;
+
+    pool_barrier_all(c->w);
+    if (c->w->n_nodes == 1)
+        return;
+    pool_share_node(c->w, m->n_tokens * c->w->n_nodes, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        size_t token = i / c->w->n_nodes, node = i % c->w->n_nodes;
+        if (node == c->w->node)
+            continue;
+        for (size_t kind = 0; kind < n_kinds; kind++) {
+            size_t from, bytes;
+            columns(m, node, kind, &from, &bytes);
+            if (bytes)
+                memcpy(buffer(c->node) + token * stride + from, buffer(&c->m->nodes[node]) + token * stride + from, bytes);
+        }
+    }
+    pool_barrier_node(c->w);
+}
+
+static unsigned char *buffer_y(struct node_memory *n) { return (unsigned char *)n->y; }
+static unsigned char *buffer_attn(struct node_memory *n) { return n->act_attn; }
+static unsigned char *buffer_mid(struct node_memory *n) { return n->act_mid; }
+
+static void columns_y(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes)
+{
+    (void)kind;
+    *from = m->d_split.start[node] * PANEL_ROWS * sizeof(float);
+    *bytes = (m->d_split.start[node + 1] - m->d_split.start[node]) * PANEL_ROWS * sizeof(float);
+}
+
+/* Channels [begin, end) of a record, in the kind of activation asked for. The last node's part includes the zeros that pad. */
+static void columns_record(const struct model *m, enum site site, size_t kind, size_t begin, size_t end, size_t *from, size_t *bytes)
+{
+    const struct site_layout *s = &m->sites[site];
+
+    *from = *bytes = 0;
+    if (!s->used[kind] || begin == end)
+        return;
+    *from = s->offset[kind] + activation_bytes(kind, begin);
+    *bytes = activation_bytes(kind, end - begin);
+}
+
+static size_t attn_channel(const struct model *m, size_t node)
+{
+    size_t kv_head = m->kv_split.start[node] / (m->head_padded / PANEL_ROWS);
+    return kv_head == m->config.n_kv_heads ? m->sites[SITE_ATTN_OUT].k_padded : kv_head * m->group * m->config.head_dim;
+}
+
+static void columns_attn(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes)
+{
+    columns_record(m, SITE_ATTN_OUT, kind, attn_channel(m, node), attn_channel(m, node + 1), from, bytes);
+}
+
+static void columns_mid(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes)
+{
+    columns_record(m, SITE_FFN_MID, kind, m->ff_split.start[node] * PANEL_ROWS, m->ff_split.start[node + 1] * PANEL_ROWS, from, bytes);
+}
+
+static void embed(const struct context *c)
+{
+    const struct model *m = c->m;
+    const struct matrix *e = m->embedding.tensor ? &m->embedding : &m->head;
+
+    for (size_t t = c->begin; t < c->end; t++) {
+        size_t id = (size_t)m->tokens[t].id, panel = id / PANEL_ROWS, node = 0;
+        while (panel >= e->split->start[node + 1])
+            node++;
+        panel_unpack_row(e->type, e->panels[node] + (panel - e->split->start[node]) * e->panel_bytes, id % PANEL_ROWS, e->k_padded,
+                         row(c, t));
+        if (m->config.embedding_scale != 1)
+            m->kernels.scale(row(c, t), m->config.embedding_scale, m->config.d_model);
+    }
+}
+
+/* Angles in double, rounded once: a table for whole contexts would cost more memory traffic than it saves. */
+static void fill_rope(const struct context *c)
+{
+    const struct model *m = c->m;
+    const size_t n_pairs = m->config.head_dim / 2;
+    size_t begin, end;
+
+    pool_share_node(c->w, m->n_tokens, &begin, &end);
+    for (size_t t = begin; t < end; t++)
+        for (size_t j = 0; j < n_pairs; j++) {
+            double position = m->tokens[t].position, angle = position * m->rope_freq[j];
+            c->node->cos[t * n_pairs + j] = (float)cos(angle);
+            c->node->sin[t * n_pairs + j] = (float)sin(angle);
+            if (!m->config.sliding_window)
+                continue;
+            angle = position * m->rope_freq_sliding[j];
+            c->node->cos[(m->max_step_tokens + t) * n_pairs + j] = (float)cos(angle);
+            c->node->sin[(m->max_step_tokens + t) * n_pairs + j] = (float)sin(angle);
+        }
+}
+
+/* x += post_norm(y) for the outputs of the block before, if there was one. */
+static void add_outputs(const struct context *c, size_t token, const struct norm *post)
+{
+    const struct model *m = c->m;
+    const float *y = c->node->y + token * m->d_out;
+
+    if (post->tensor) {
+        m->kernels.rms_norm(c->own->tmp2, y, post->copy[c->w->node], m->config.norm_eps, m->config.d_model);
+        y = c->own->tmp2;
+    }
+    m->kernels.add(row(c, token), y, m->config.d_model);
+}
+
+/* The record of `token` at the next matrices: norm, then their kinds of activations. */
+static void norm_activations(const struct context *c, size_t token, const struct norm *norm, enum site site, unsigned char *record)
+{
+    const struct model *m = c->m;
+    float *tmp = c->own->tmp;
+
+    m->kernels.rms_norm(tmp, row(c, token), norm->copy[c->w->node], m->config.norm_eps, m->config.d_model);
+    memset(tmp + m->config.d_model, 0, (m->d_padded - m->config.d_model) * sizeof(float));
+    prepare_activations(m, site, record, tmp, 0, m->d_padded);
+}
+
+static void token_pass(const struct context *c, const struct norm *post, const struct norm *norm, enum site site)
+{
+    for (size_t t = c->begin; t < c->end; t++) {
+        if (post)
+            add_outputs(c, t, post);
+        norm_activations(c, t, norm, site, c->act_in + t * c->m->sites[site].bytes);
+    }
+    barrier_unless_private(c);
+}
+
+static void project_qkv(const struct context *c, const struct layer *l)
+{
+    const struct model *m = c->m;
+    const size_t n_kv = own_panels(c, &m->kv_split), n_q = n_kv * m->group;
+    const struct { const struct matrix *x; size_t n; float *y; } parts[] = {
+        { &l->q, n_q, c->node->q }, { &l->k, n_kv, c->node->k }, { &l->v, n_kv, c->node->v },
+    };
+    size_t begin, end, at = 0;
+
+    pool_share_node(c->w, n_q + 2 * n_kv, &begin, &end);
+    for (size_t i = 0; i < 3; at += parts[i].n, i++) {
+        size_t from = begin > at ? begin - at : 0, to = end > at ? end - at : 0;
+        to = to < parts[i].n ? to : parts[i].n;
+        multiply(c, parts[i].x, SITE_ATTN_IN, c->act_in, m->n_tokens, from, to, parts[i].y + from * PANEL_ROWS,
+                 parts[i].n * PANEL_ROWS);
+    }
+}
+
+static void rotate_and_store(const struct context *c, const struct layer *l, size_t layer)
+{
+    const struct model *m = c->m;
+    const struct model_config *config = &m->config;
+    struct node_memory *node = c->node;
+    const size_t n_pairs = config->head_dim / 2, pad = m->head_padded, n = config->head_dim;
+    const size_t table = config->layer_slides[layer] && config->sliding_window ? m->max_step_tokens : 0;
+    size_t begin, end;
+
+    if (node->n_kv_heads == 0)
+        return;
+    pool_share_node(c->w, m->n_tokens * node->n_kv_heads, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        size_t t = i / node->n_kv_heads, head = i % node->n_kv_heads;
+        const float *cos = node->cos + (table + t) * n_pairs, *sin = node->sin + (table + t) * n_pairs;
+        float *q = node->q + (t * node->n_kv_heads + head) * m->group * pad;
+        float *k = node->k + (t * node->n_kv_heads + head) * pad, *v = node->v + (t * node->n_kv_heads + head) * pad;
+        uint32_t position = m->tokens[t].position;
+        for (size_t j = 0; j < m->group; j++, q += pad) {
+            if (l->q_norm.tensor)
+                m->kernels.rms_norm(q, q, l->q_norm.copy[c->w->node], config->norm_eps, n);
+            m->kernels.rope(q, cos, sin, n);
+        }
+        if (l->k_norm.tensor)
+            m->kernels.rms_norm(k, k, l->k_norm.copy[c->w->node], config->norm_eps, n);
+        m->kernels.rope(k, cos, sin, n);
+        unsigned char *chunk = kv_chunk(m, node, m->tokens[t].sequence->pages[position / KV_CHUNK], layer, head);
+        m->kernels.kv_store[m->kv_type](chunk, chunk + m->chunk_bytes, position % KV_CHUNK, k, v, pad);
+    }
+}
+
+/* Heads that end inside a quantisation block: the node's whole slice is quantised once all of its heads are there. */
+static void prepare_straddling(const struct context *c)
+{
+    const struct model *m = c->m;
+    const size_t k = m->sites[SITE_ATTN_OUT].k_padded, from = attn_channel(m, c->w->node), to = attn_channel(m, c->w->node + 1);
+    size_t begin, end;
+
+    pool_barrier_node(c->w);
+    pool_share_node(c->w, m->n_tokens, &begin, &end);
+    for (size_t t = begin; t < end && from < to; t++)       /* the padding at the end of attn stays zero from the start */
+        prepare_activations(m, SITE_ATTN_OUT, c->node->act_attn + t * m->sites[SITE_ATTN_OUT].bytes, c->node->attn + t * k + from, from,
+                            to);
+}
+
+/* Rows of o or down that belong to this worker, into y of its node; then y of all. */
+static void project_out(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records)
+{
+    const struct model *m = c->m;
+    size_t begin, end;
+
+    pool_share_node(c->w, own_panels(c, &m->d_split), &begin, &end);
+    multiply(c, x, site, records, m->n_tokens, begin, end, c->node->y + (m->d_split.start[c->w->node] + begin) * PANEL_ROWS, m->d_out);
+    exchange(c, buffer_y, m->d_out * sizeof(float), columns_y, 1);
+}
+
+static void gate_and_up(const struct context *c, const struct layer *l)
+{
+    const struct model *m = c->m;
+    const size_t n = m->n_tokens, first = m->ff_split.start[c->w->node];
+    size_t begin, end, step = TILE_FLOATS / n / 32 * 2;     /* panels, in pairs: whole quantisation blocks */
+
+    pool_share_node(c->w, own_panels(c, &m->ff_split) / 2, &begin, &end);
+    for (size_t p = 2 * begin; p < 2 * end; p += step) {
+        size_t to = p + step < 2 * end ? p + step : 2 * end, rows = (to - p) * PANEL_ROWS;
+        multiply(c, &l->gate, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile, rows);
+        multiply(c, &l->up, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile2, rows);
+        for (size_t t = 0; t < n; t++) {
+            float *gate = c->own->tile + t * rows;
+            if (m->config.ffn_activation == FFN_GELU)
+                m->kernels.gelu_mul(gate, c->own->tile2 + t * rows, rows);
+            else
+                m->kernels.silu_mul(gate, c->own->tile2 + t * rows, rows);
+            prepare_activations(m, SITE_FFN_MID, c->node->act_mid + t * m->sites[SITE_FFN_MID].bytes, gate, (first + p) * PANEL_ROWS,
+                                (first + to) * PANEL_ROWS);
+        }
+    }
+}
+
+static void run_layer(const struct context *c, size_t i)
+{
+    static const struct norm no_norm;
+    struct model *m = c->m;
+    const struct layer *l = &m->layers[i];
+    const struct norm *post = i == 0 ? NULL : m->layers[i - 1].post_ffn_norm.tensor ? &m->layers[i - 1].post_ffn_norm : &no_norm;
+
+    token_pass(c, post, &l->attn_norm, SITE_ATTN_IN);
+    project_qkv(c, l);
+    pool_barrier_node(c->w);
+    rotate_and_store(c, l, i);
+    pool_barrier_node(c->w);
+    attention_run(m, c->w, i);
+    if (m->heads_straddle)
+        prepare_straddling(c);
+    exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].bytes, columns_attn, 3);
+    project_out(c, &l->o, SITE_ATTN_OUT, c->node->act_attn);
+
+    token_pass(c, &l->post_attn_norm, &l->ffn_norm, SITE_FFN_IN);
+    gate_and_up(c, l);
+    exchange(c, buffer_mid, m->sites[SITE_FFN_MID].bytes, columns_mid, 3);
+    project_out(c, &l->down, SITE_FFN_MID, c->node->act_mid);
+}
+
+/* The output matrix for the tokens that want logits, by segments of the vocabulary. */
+static void output_logits(const struct context *c)
+{
+    struct model *m = c->m;
+    const struct layer *last = &m->layers[m->config.n_layers - 1];
+    const size_t n = m->n_logits, stride = m->sites[SITE_HEAD_IN].bytes, per_segment = VOCAB_SEGMENT / PANEL_ROWS;
+    const size_t first = m->vocab_split.start[c->w->node], n_panels = own_panels(c, &m->vocab_split);
+    size_t begin = 0, end = n;
+
+    if (n == 0)
+        return;
+    if (!c->is_private)
+        pool_share_node(c->w, n, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        add_outputs(c, m->logit_tokens[i], &last->post_ffn_norm);
+        norm_activations(c, m->logit_tokens[i], &m->output_norm, SITE_HEAD_IN, c->act_in + i * stride);
+    }
+    barrier_unless_private(c);
+
+    pool_share_node(c->w, (n_panels + per_segment - 1) / per_segment, &begin, &end);
+    for (size_t s = begin; s < end; s++) {
+        size_t from = s * per_segment, to = from + per_segment < n_panels ? from + per_segment : n_panels;
+        size_t id = (first + from) * PANEL_ROWS, ids = (to - from) * PANEL_ROWS;
+        multiply(c, &m->head, SITE_HEAD_IN, c->act_in, n, from, to, m->logits + id, m->vocab_padded);
+        if (id + ids > m->config.vocab_size)
+            ids = m->config.vocab_size - id;
+        for (size_t i = 0; i < n; i++) {
+            float *logits = m->logits + i * m->vocab_padded + id;
+            if (m->config.final_softcap > 0)
+                m->kernels.softcap(logits, m->config.final_softcap, ids);
+            m->kernels.segment_stats(&m->stats[i * m->n_segments + id / VOCAB_SEGMENT], logits, ids);
+        }
+    }
+}
+
+static void step_worker(const struct worker *w, void *arg)
+{
+    struct model *m = arg;
+    struct context c = { .m = m, .w = w, .node = &m->nodes[w->node], .own = &m->workers[w->index],
+                         .is_private = m->n_tokens <= PRIVATE_TOKENS };
+
+    c.x = c.is_private ? c.own->x : c.node->x;
+    c.act_in = c.is_private ? c.own->act_in : c.node->act_in;
+    c.end = m->n_tokens;
+    if (!c.is_private)
+        pool_share_node(w, m->n_tokens, &c.begin, &c.end);
+    embed(&c);
+    fill_rope(&c);
+    for (size_t i = 0; i < m->config.n_layers; i++)
+        run_layer(&c, i);
+    output_logits(&c);
+}
+
+void model_step(struct model *m, const struct step_token *tokens, size_t n)
+{
+    assert(n >= 1 && n <= m->max_step_tokens);
+    m->tokens = tokens;
+    m->n_tokens = n;
+    m->n_logits = 0;
+    for (size_t i = 0; i < n; i++) {
+        assert(tokens[i].id >= 0 && (size_t)tokens[i].id < m->config.vocab_size && tokens[i].position < m->n_ctx);
+        if (!tokens[i].wants_logits)
+            continue;
+        assert(m->n_logits < m->max_step_logits);
+        m->logit_tokens[m->n_logits++] = i;
+    }
+    attention_plan(m);
+    pool_run(m->pool, step_worker, m);
+}
+
+const float *model_logits(const struct model *m, size_t i)
+{
+    assert(i < m->n_logits);
+    return m->logits + i * m->vocab_padded;
+}
+
+const struct segment_stats *model_logit_stats(const struct model *m, size_t i, size_t *n_segments)
+{
+    assert(i < m->n_logits);
+    *n_segments = m->n_segments;
+    return m->stats + i * m->n_segments;
+}

@@ -1,0 +1,38 @@
+/*
+ * forward.h - one step of a batch: tokens of several sequences in, logits out.
+ *
+ * Prompt tokens and generated tokens go through the same arithmetic, so a row's bits depend on its own sequence alone: not on
+ * batch mates, chunking, nodes or threads (docs/design.md 4).
+ */
+#ifndef FOURWAY_MODEL_FORWARD_H
+#define FOURWAY_MODEL_FORWARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+
+struct step_token {
+    int32_t id;
+    uint32_t position;                      /* < n_ctx; a page is reserved for it */
+    const struct kv_sequence *sequence;
+    bool wants_logits;
+};
+
+/*
+ * Compute tokens[n], n in 1..max_step_tokens, at most max_step_logits of which want logits. Tokens of one sequence stand together in
+ * ascending positions, and all earlier positions of the sequence were computed by former steps. Called by one thread at a time.
+ */
+void model_step(struct model *m, const struct step_token *tokens, size_t n);
+
+/* Row i: the i-th token of the last step that wanted logits. float[vocab_size], and its statistics by segment. Valid until the next step. */
+const float *model_logits(const struct model *m, size_t i);
+const struct segment_stats *model_logit_stats(const struct model *m, size_t i, size_t *n_segments);
+
+/* Pages of this model's KV cache. */
+struct kv_cache *model_kv_cache(struct model *m);
+
+#endif

@@ -1,0 +1,416 @@
+/*
+ * model.c - opens a model: shape, nodes and workers, shares, memory, weights; and tells what it found.
+ */
+#include "model/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "model/model_internal.h"
+
+/* Weights of the nodes when rows are dealt: their workers, which stand for their bandwidth. */
+static void node_weights(const struct model *m, double out[TOPOLOGY_MAX_NODES])
+{
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
+        out[v] = (double)pool_node_workers(m->pool, v);
+}
+
+/* Deal `n` units of `unit_panels` panels, `n_panels` in all (the last unit may be shorter). */
+static void make_split(const struct model *m, struct split *s, size_t n_panels, size_t unit_panels)
+{
+    double weights[TOPOLOGY_MAX_NODES];
+    size_t n_nodes = pool_n_nodes(m->pool);
+
+    node_weights(m, weights);
+    place_deal((n_panels + unit_panels - 1) / unit_panels, n_nodes, weights, s->start);
+    for (size_t v = 0; v <= n_nodes; v++) {
+        s->start[v] *= unit_panels;
+        if (s->start[v] > n_panels)
+            s->start[v] = n_panels;
+    }
+}
+
+static size_t gcd(size_t a, size_t b)
+{
+    return b ? gcd(b, a % b) : a;
+}
+
+static void plan_shares(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    size_t n_nodes = pool_n_nodes(m->pool), head_panels, outputs, unit_heads;
+
+    m->group = c->n_heads / c->n_kv_heads;
+    m->head_padded = round_up(c->head_dim, 16);
+    m->d_padded = round_up(c->d_model, 32);
+    m->d_out = round_up(c->d_model, 16);
+    m->vocab_padded = round_up(c->vocab_size, 16);
+    m->n_segments = (c->vocab_size + VOCAB_SEGMENT - 1) / VOCAB_SEGMENT;
+    head_panels = m->head_padded / PANEL_ROWS;
+
+    /* Heads are dealt so that a node's slice of the attention output begins and ends at a quantisation block. */
+    outputs = m->group * c->head_dim;
+    unit_heads = 32 / gcd(32, outputs);
+    m->heads_straddle = outputs % 32 != 0;
+    make_split(m, &m->kv_split, c->n_kv_heads * head_panels, unit_heads * head_panels);
+    for (size_t v = 0; v <= n_nodes; v++)
+        m->q_split.start[v] = m->kv_split.start[v] * m->group;
+    make_split(m, &m->d_split, m->d_out / PANEL_ROWS, 1);
+    make_split(m, &m->ff_split, round_up(c->d_ff, 32) / PANEL_ROWS, 2);     /* pairs: whole quantisation blocks for ffn_down */
+    make_split(m, &m->vocab_split, m->vocab_padded / PANEL_ROWS, VOCAB_SEGMENT / PANEL_ROWS);
+    for (size_t v = 0; v < n_nodes; v++) {
+        m->nodes[v].first_kv_head = m->kv_split.start[v] / head_panels;
+        m->nodes[v].n_kv_heads = (m->kv_split.start[v + 1] - m->kv_split.start[v]) / head_panels;
+    }
+    m->chunk_bytes = kv_chunk_bytes(m->kv_type, m->head_padded);
+    m->kv_page_bytes = (uint64_t)c->n_layers * c->n_kv_heads * 2 * m->chunk_bytes;
+}
+
+static void add_use(struct model *m, enum site site, const struct matrix *x)
+{
+    m->sites[site].used[x->activation] = true;
+}
+
+static void plan_sites(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    const size_t widths[SITE_COUNT] = { [SITE_ATTN_IN] = c->d_model, [SITE_ATTN_OUT] = c->n_heads * c->head_dim,
+                                        [SITE_FFN_IN] = c->d_model, [SITE_FFN_MID] = c->d_ff, [SITE_HEAD_IN] = c->d_model };
+
+    for (size_t i = 0; i < c->n_layers; i++) {
+        const struct layer *l = &m->layers[i];
+        add_use(m, SITE_ATTN_IN, &l->q);
+        add_use(m, SITE_ATTN_IN, &l->k);
+        add_use(m, SITE_ATTN_IN, &l->v);
+        add_use(m, SITE_ATTN_OUT, &l->o);
+        add_use(m, SITE_FFN_IN, &l->gate);
+        add_use(m, SITE_FFN_IN, &l->up);
+        add_use(m, SITE_FFN_MID, &l->down);
+    }
+    add_use(m, SITE_HEAD_IN, &m->head);
+    for (size_t s = 0; s < SITE_COUNT; s++) {
+        struct site_layout *site = &m->sites[s];
+        site->k_padded = round_up(widths[s], 32);
+        for (size_t a = 0; a < 3; a++)
+            if (site->used[a]) {
+                site->offset[a] = site->bytes;
+                site->bytes += round_up(activation_bytes(a, site->k_padded), 64);
+            }
+    }
+}
+
+static int plan_rope(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    const size_t n = c->head_dim / 2;
+
+    m->rope_freq = malloc(n * sizeof(double));
+    m->rope_freq_sliding = malloc(n * sizeof(double));
+    if (!m->rope_freq || !m->rope_freq_sliding)
+        return -ENOMEM;
+    for (size_t j = 0; j < n; j++) {
+        double exponent = -2 * (double)j / (double)c->head_dim;
+        m->rope_freq[j] = pow(c->rope_base, exponent) / c->rope_linear_factor;
+        m->rope_freq_sliding[j] = pow(c->rope_base_sliding, exponent);
+    }
+    return 0;
+}
+
+/* A bump over an arena, or, with base NULL, the sum of what it would take: one list of buffers serves sizing and taking. */
+struct taker { struct place_arena *arena; size_t bytes; };
+
+static void *take(struct taker *t, size_t bytes)
+{
+    t->bytes += round_up(bytes, 64);
+    return t->arena ? place_take(t->arena, bytes) : NULL;
+}
+
+static void take_scratch(struct model *m, size_t node, struct taker *t)
+{
+    const struct model_config *c = &m->config;
+    const size_t n = m->max_step_tokens, own = m->nodes[node].n_kv_heads, n_pairs = c->head_dim / 2;
+    size_t act_in = m->sites[SITE_ATTN_IN].bytes, widest = m->d_padded, k = m->d_padded, group = m->group;
+    struct node_memory *v = &m->nodes[node];
+
+    act_in = m->sites[SITE_FFN_IN].bytes > act_in ? m->sites[SITE_FFN_IN].bytes : act_in;
+    act_in = m->sites[SITE_HEAD_IN].bytes > act_in ? m->sites[SITE_HEAD_IN].bytes : act_in;
+    for (size_t s = 0; s < SITE_COUNT; s++)
+        k = m->sites[s].k_padded > k ? m->sites[s].k_padded : k;
+    widest = widest > group * m->head_padded ? widest : group * m->head_padded;
+    widest = widest > m->sites[SITE_ATTN_OUT].k_padded ? widest : m->sites[SITE_ATTN_OUT].k_padded;
+    if (group > ATTEND_MAX_Q)
+        group = ATTEND_MAX_Q;
+
+    v->x = take(t, n * m->d_padded * sizeof(float));
+    v->act_in = take(t, n * act_in);
+    v->act_attn = take(t, n * m->sites[SITE_ATTN_OUT].bytes);
+    v->act_mid = take(t, n * m->sites[SITE_FFN_MID].bytes);
+    v->q = take(t, n * own * m->group * m->head_padded * sizeof(float));
+    v->k = take(t, n * own * m->head_padded * sizeof(float));
+    v->v = take(t, n * own * m->head_padded * sizeof(float));
+    v->y = take(t, n * m->d_out * sizeof(float));
+    v->attn = m->heads_straddle ? take(t, n * m->sites[SITE_ATTN_OUT].k_padded * sizeof(float)) : NULL;
+    v->cos = take(t, 2 * n * n_pairs * sizeof(float));
+    v->sin = take(t, 2 * n * n_pairs * sizeof(float));
+    v->slots = take(t, attention_slots(m, node) * group * (m->head_padded + 2) * sizeof(float));
+
+    size_t first = 0;
+    for (size_t i = 0; i < node; i++)
+        first += pool_node_workers(m->pool, i);
+    for (size_t i = first; i < first + pool_node_workers(m->pool, node); i++) {
+        struct worker_memory *s = &m->workers[i];
+        s->matmul_scratch = take(t, matmul_scratch_bytes(k));
+        s->x = take(t, PRIVATE_TOKENS * m->d_padded * sizeof(float));
+        s->act_in = take(t, PRIVATE_TOKENS * act_in);
+        s->tmp = take(t, widest * sizeof(float));
+        s->tmp2 = take(t, widest * sizeof(float));
+        s->tile = take(t, TILE_FLOATS * sizeof(float));
+        s->tile2 = take(t, TILE_FLOATS * sizeof(float));
+        s->out = take(t, ATTEND_MAX_Q * m->head_padded * sizeof(float));
+        s->merged = take(t, ATTEND_MAX_Q * m->head_padded * sizeof(float));
+    }
+    if (node == 0) {    /* read by the batcher, written by all */
+        m->logits = take(t, m->max_step_logits * m->vocab_padded * sizeof(float));
+        m->stats = take(t, m->max_step_logits * m->n_segments * sizeof(*m->stats));
+        m->logit_tokens = take(t, m->max_step_logits * sizeof(*m->logit_tokens));
+        m->blocks = take(t, n * sizeof(*m->blocks));
+    }
+}
+
+static uint64_t scratch_bytes(struct model *m, size_t node)
+{
+    struct taker t = { 0 };
+    take_scratch(m, node, &t);
+    return t.bytes;
+}
+
+static double gb(uint64_t bytes)
+{
+    return (double)bytes / 1e9;
+}
+
+/* How many tokens a sequence and the KV pool may hold; fails with the numbers when even that does not fit. */
+static int plan_memory(struct model *m, const struct model_options *o, const char *path, size_t *n_pages)
+{
+    const uint64_t available = topology_available_bytes("");
+    uint64_t fixed = 0, kv_limit = o->kv_bytes, wanted;
+
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
+        fixed += load_node_bytes(m, v) + scratch_bytes(m, v);
+    if (fixed > available) {
+        log_error("%s: the model needs %.2f GB of memory, %.2f GB are available", path, gb(fixed), gb(available));
+        return -ENOMEM;
+    }
+    m->n_ctx = o->n_ctx ? o->n_ctx : m->config.n_ctx_train;
+    if (o->n_ctx > m->config.n_ctx_train)
+        log_warn("context %zu is longer than the %zu tokens that the model was trained for", o->n_ctx, m->config.n_ctx_train);
+    if (!kv_limit)
+        kv_limit = o->n_ctx ? available - fixed : (available - fixed) / 4;
+    /* Without --kv-bytes: full contexts for four sequences, or fewer if there are not as many; pages are shared out as they are needed. */
+    wanted = (uint64_t)kv_pages_for(m->n_ctx) * (o->max_batch < 4 ? o->max_batch : 4);
+    if (o->kv_bytes)
+        wanted = o->kv_bytes / m->kv_page_bytes;
+    if (wanted > kv_limit / m->kv_page_bytes)
+        wanted = kv_limit / m->kv_page_bytes;
+    if (wanted == 0 || (o->n_ctx && wanted < kv_pages_for(m->n_ctx))) {
+        log_error("context %zu needs %.2f GB of KV cache, %.2f GB are %s: use a smaller --ctx%s", m->n_ctx,
+                  gb(kv_pages_for(m->n_ctx) * m->kv_page_bytes), gb(kv_limit), o->kv_bytes ? "allowed by --kv-bytes" : "available",
+                  m->kv_type == KV_F32 ? " or --kv-type bf16" : "");
+        return -ENOMEM;
+    }
+    if (wanted < kv_pages_for(m->n_ctx)) {
+        m->n_ctx = wanted * KV_CHUNK;
+        log_warn("the context is cut to %zu tokens, which fit %.2f GB of KV cache (--ctx, --kv-bytes)", m->n_ctx, gb(kv_limit));
+    }
+    if (fixed + wanted * m->kv_page_bytes > available) {
+        log_error("%s: weights and scratch need %.2f GB and the KV cache %.2f GB, %.2f GB are available: use a smaller --kv-bytes",
+                  path, gb(fixed), gb(wanted * m->kv_page_bytes), gb(available));
+        return -ENOMEM;
+    }
+    *n_pages = wanted;
+    return 0;
+}
+
+/* Each node's workers touch its KV pages, so that no request pays for page faults. */
+static void touch_kv(const struct worker *w, void *arg)
+{
+    struct model *m = arg;
+    struct place_arena *a = &m->nodes[w->node].kv;
+    size_t begin, end, granule = 2 << 20;
+
+    pool_share_node(w, (a->bytes + granule - 1) / granule, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        size_t from = i * granule, n = a->bytes - from < granule ? a->bytes - from : granule;
+        memset((char *)a->base + from, 0, n);
+    }
+}
+
+static int take_memory(struct model *m, size_t n_pages)
+{
+    int err = kv_cache_create(&m->kv, n_pages);
+
+    for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++) {
+        struct node_memory *n = &m->nodes[v];
+        size_t kv_bytes = n_pages * m->config.n_layers * n->n_kv_heads * 2 * m->chunk_bytes;
+        err = place_arena_create(&n->weights, &m->topology, v, load_node_bytes(m, v));
+        if (!err)
+            err = place_arena_create(&n->scratch, &m->topology, v, scratch_bytes(m, v));
+        if (!err && kv_bytes)
+            err = place_arena_create(&n->kv, &m->topology, v, kv_bytes);
+        if (!err) {
+            struct taker t = { .arena = &n->scratch };
+            take_scratch(m, v, &t);
+        }
+    }
+    return err;
+}
+
+static int open_nodes(struct model *m, const struct model_options *o)
+{
+    enum isa best = cpu_best_isa();
+    int err = topology_read(&m->topology, "");
+
+    if (!err && o->nodes)
+        err = topology_select(&m->topology, o->nodes);
+    if (!err && o->n_virtual_nodes)
+        err = topology_make_virtual(&m->topology, o->n_virtual_nodes);
+    if (!err)
+        err = pool_create(&m->pool, &m->topology, o->n_threads);
+    if (err)
+        return err;
+    if (o->isa_given && o->isa > best) {
+        log_error("--isa %s: this machine has %s at most", isa_name(o->isa), isa_name(best));
+        return -EINVAL;
+    }
+    kernels_fill(&m->kernels, o->isa_given ? o->isa : best);
+    return 0;
+}
+
+int model_open(struct model **out, const struct gguf *g, const struct model_options *o, model_progress_fn progress, void *arg)
+{
+    const uint64_t start = clock_now_ns();
+    struct model *m = calloc(1, sizeof(*m));
+    size_t n_pages = 0;
+    int err;
+
+    *out = NULL;
+    if (!m)
+        return -ENOMEM;
+    m->kv_type = o->kv_type;
+    m->activations = o->activations;
+    m->max_batch = o->max_batch ? o->max_batch : 1;
+    m->max_step_tokens = o->max_step_tokens > MAX_STEP_TOKENS ? MAX_STEP_TOKENS : o->max_step_tokens ? o->max_step_tokens : 512;
+    m->max_step_logits = o->max_step_logits ? o->max_step_logits : m->max_batch;
+    if (m->max_step_logits > m->max_step_tokens)
+        m->max_step_logits = m->max_step_tokens;
+    err = model_config_read(&m->config, g);
+    if (err)
+        goto fail;
+    err = open_nodes(m, o);
+    if (err)
+        goto fail;
+    m->layers = calloc(m->config.n_layers, sizeof(*m->layers));
+    m->workers = calloc(pool_n_workers(m->pool), sizeof(*m->workers));
+    err = m->layers && m->workers ? plan_rope(m) : -ENOMEM;
+    if (err)
+        goto fail;
+    plan_shares(m);
+    err = load_plan(m, g);
+    if (err)
+        goto fail;
+    plan_sites(m);
+    err = plan_memory(m, o, gguf_path(g), &n_pages);
+    if (!err)
+        err = take_memory(m, n_pages);
+    if (!err)
+        err = load_weights(m, g, progress, arg);
+    if (err)
+        goto fail;
+    pool_run(m->pool, touch_kv, m);
+    m->load_s = (double)(clock_now_ns() - start) / 1e9;
+    *out = m;
+    return 0;
+fail:
+    model_close(m);
+    return err;
+}
+
+void model_close(struct model *m)
+{
+    if (!m)
+        return;
+    pool_destroy(m->pool);
+    for (size_t v = 0; v < TOPOLOGY_MAX_NODES; v++) {
+        place_arena_free(&m->nodes[v].weights);
+        place_arena_free(&m->nodes[v].kv);
+        place_arena_free(&m->nodes[v].scratch);
+    }
+    kv_cache_destroy(&m->kv);
+    topology_free(&m->topology);
+    free(m->rope_freq);
+    free(m->rope_freq_sliding);
+    free(m->layers);
+    free(m->workers);
+    free(m);
+}
+
+const struct model_config *model_config(const struct model *m)
+{
+    return &m->config;
+}
+
+struct pool *model_pool(struct model *m)
+{
+    return m->pool;
+}
+
+struct kv_cache *model_kv_cache(struct model *m)
+{
+    return &m->kv;
+}
+
+void model_info(const struct model *m, struct model_info *info)
+{
+    *info = (struct model_info){
+        .isa = m->kernels.isa,
+        .n_nodes = pool_n_nodes(m->pool),
+        .n_threads = pool_n_workers(m->pool),
+        .n_ctx = m->n_ctx,
+        .max_step_tokens = m->max_step_tokens,
+        .max_step_logits = m->max_step_logits,
+        .virtual_nodes = m->topology.is_virtual,
+        .n_params = m->n_params,
+        .weight_bytes = m->weight_bytes,
+        .step_weight_bytes = m->step_weight_bytes,
+        .kv_bytes = m->kv.n_pages * m->kv_page_bytes,
+        .kv_token_bytes = m->kv_page_bytes / KV_CHUNK,
+        .kv_pages = m->kv.n_pages,
+        .page_tokens = KV_CHUNK,
+        .load_s = m->load_s,
+    };
+}
+
+int model_placement(const struct model *m, bool every_page, struct model_placement *p)
+{
+    *p = (struct model_placement){ 0 };
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++) {
+        struct place_report weights = { 0 }, kv = { 0 };
+        int err = place_verify(&m->nodes[v].weights, every_page, &weights);
+        if (!err && m->nodes[v].kv.base)
+            err = place_verify(&m->nodes[v].kv, every_page, &kv);
+        if (err)
+            return err;
+        p->weight_pages += weights.pages - weights.untouched;
+        p->weight_local += weights.on_node;
+        p->kv_pages += kv.pages - kv.untouched;
+        p->kv_local += kv.on_node;
+        p->huge_bytes += weights.huge_bytes + kv.huge_bytes;
+        p->bytes += weights.bytes + kv.bytes;
+    }
+    return 0;
+}

@@ -1,0 +1,159 @@
+/*
+ * model_internal.h - what model.c, load.c, forward.c and attention.c share: weights, node memories and a step's plan.
+ */
+#ifndef FOURWAY_MODEL_MODEL_INTERNAL_H
+#define FOURWAY_MODEL_MODEL_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "model/forward.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+#include "numa/place.h"
+#include "numa/pool.h"
+#include "weights/gguf.h"
+
+enum {
+    PRIVATE_TOKENS = 2,         /* steps of up to this many tokens: each worker repeats the per-token passes for itself, which is
+                                 * cheaper than a barrier (0.2 us a token at d_model 576, a node barrier 0.3 us) */
+    TILE_FLOATS = 1 << 16,      /* a worker's tile of gate or up outputs: 256 KiB, so that two stay in L2 */
+    MAX_STEP_TOKENS = TILE_FLOATS / 32,
+    ATTENTION_SLOTS = 512       /* chunk partials of a node while the chunks of a few queries are split over its workers */
+};
+
+/* Which panels of a matrix lie on which node: node v has start[v] .. start[v + 1] - 1. */
+struct split { size_t start[TOPOLOGY_MAX_NODES + 1]; };
+
+struct matrix {
+    const struct gguf_tensor *tensor;   /* valid while loading */
+    enum dtype type;
+    size_t n_rows, k;                   /* as in the file */
+    size_t k_padded, n_panels, panel_bytes;
+    size_t head_dim;                    /* not 0: rows are heads of head_dim, each padded to whole panels */
+    bool interleaved;                   /* the rows of a head pair (2j, 2j + 1): packed as (j, j + head_dim / 2) */
+    const struct split *split;
+    unsigned char *panels[TOPOLOGY_MAX_NODES];
+    matmul_fn multiply;
+    enum activation activation;
+};
+
+/* The matrices and norms of a layer. A norm is copied to each node: norm[node]. */
+struct norm { const struct gguf_tensor *tensor; size_t n; float *copy[TOPOLOGY_MAX_NODES]; };
+
+struct layer {
+    struct matrix q, k, v, o, gate, up, down;
+    struct norm attn_norm, ffn_norm, q_norm, k_norm, post_attn_norm, post_ffn_norm;    /* tensor NULL: the architecture has none */
+};
+
+/*
+ * How a token's activations lie at the input of some matrices: one record a token with each kind that any of them takes.
+ * Sites: q, k, v; o; gate, up; down; output.
+ */
+enum site { SITE_ATTN_IN, SITE_ATTN_OUT, SITE_FFN_IN, SITE_FFN_MID, SITE_HEAD_IN, SITE_COUNT };
+struct site_layout {
+    bool used[3];               /* by enum activation */
+    size_t offset[3];
+    size_t k_padded, bytes;     /* of a record; a multiple of 64 */
+};
+
+struct node_memory {
+    struct place_arena weights, kv, scratch;
+    size_t first_kv_head, n_kv_heads;           /* the heads that this node computes and keeps */
+    float *x;                                   /* [tokens][d_padded] residual stream */
+    unsigned char *act_in, *act_attn, *act_mid; /* [tokens] records: of ATTN_IN, FFN_IN and HEAD_IN; ATTN_OUT; FFN_MID */
+    float *q, *k, *v;                           /* [tokens][own heads][head_padded] */
+    float *y;                                   /* [tokens][d_out] outputs of o and down */
+    float *attn;                                /* [tokens][heads x head_dim], only where heads straddle quantisation blocks */
+    float *cos, *sin;                           /* [2][tokens][head_dim / 2]; the second for layers that slide */
+    float *slots;                               /* attention partials */
+};
+
+struct worker_memory {
+    void *matmul_scratch;
+    float *x;                   /* [PRIVATE_TOKENS][d_padded] */
+    unsigned char *act_in;      /* [PRIVATE_TOKENS] records */
+    float *tmp, *tmp2;          /* [widest vector] */
+    float *tile, *tile2;        /* TILE_FLOATS */
+    float *out, *merged;        /* [ATTEND_MAX_Q][head_padded] */
+};
+
+/* Consecutive tokens of one sequence that go through attention together: queries of one call. */
+struct attention_block {
+    size_t token, n_tokens;
+    uint32_t position;          /* of the first */
+    const int32_t *pages;
+};
+
+struct model {
+    struct model_config config;
+    struct kernels kernels;
+    struct topology topology;
+    struct pool *pool;
+    enum kv_type kv_type;
+    enum activations_option activations;
+
+    size_t n_ctx, max_step_tokens, max_step_logits, max_batch;
+    size_t group;               /* query heads a KV head */
+    size_t head_padded, d_padded, d_out, n_segments, vocab_padded;
+    bool heads_straddle;        /* a KV head's query outputs end inside a quantisation block */
+    size_t chunk_bytes;         /* of K of one head and layer */
+
+    struct split q_split, kv_split, d_split, ff_split, vocab_split;
+    struct matrix embedding, head;          /* head: also the embedding when tied (embedding.tensor is NULL then) */
+    struct norm output_norm;
+    struct layer *layers;
+    struct site_layout sites[SITE_COUNT];
+    double *rope_freq, *rope_freq_sliding;  /* [head_dim / 2] */
+
+    struct node_memory nodes[TOPOLOGY_MAX_NODES];
+    struct worker_memory *workers;
+    struct kv_cache kv;
+    uint64_t kv_page_bytes;                 /* all nodes together */
+
+    float *logits;                          /* [max_step_logits][vocab_padded] */
+    struct segment_stats *stats;            /* [max_step_logits][n_segments] */
+    size_t *logit_tokens;                   /* [max_step_logits] */
+
+    /* The step under way: written by the caller of model_step, read by the workers. */
+    const struct step_token *tokens;
+    size_t n_tokens, n_logits, n_blocks, most_chunks;
+    struct attention_block *blocks;         /* [max_step_tokens] */
+
+    uint64_t n_params, weight_bytes, step_weight_bytes;
+    double load_s;
+};
+
+/* load.c: find and check the tensors; then read, pack and place them. Both return 0 or a negative errno (logged). */
+int load_plan(struct model *m, const struct gguf *g);
+int load_weights(struct model *m, const struct gguf *g, model_progress_fn progress, void *arg);
+uint64_t load_node_bytes(struct model *m, size_t node);     /* of the plan: what the node's arena of weights must hold */
+
+/* Call fn for every matrix of the model, in the order of a step. */
+void model_each_matrix(struct model *m, void (*fn)(struct model *m, struct matrix *x, void *arg), void *arg);
+
+/*
+ * attention.c. attention_plan cuts the step's tokens into blocks, before the workers start. attention_run is a worker's part of one layer: it ends
+ * with the outputs in act_attn of its node (or in attn, where heads straddle blocks), without a barrier after it.
+ */
+size_t attention_slots(const struct model *m, size_t node);     /* slots for partials that a node needs */
+void attention_plan(struct model *m);
+void attention_run(struct model *m, const struct worker *w, size_t layer);
+
+/* forward.c: write channels [begin, end) of a token's record from x[end - begin]; begin a multiple of 32; zeros up to k_padded
+ * are added when end is the last channel. */
+void prepare_activations(const struct model *m, enum site site, unsigned char *record, const float *x, size_t begin, size_t end);
+
+static inline unsigned char *kv_chunk(const struct model *m, const struct node_memory *n, int32_t page, size_t layer, size_t head)
+{
+    size_t index = ((size_t)page * m->config.n_layers + layer) * n->n_kv_heads + head;
+    return (unsigned char *)n->kv.base + index * 2 * m->chunk_bytes;
+}
+
+static inline size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+#endif

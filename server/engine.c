@@ -1,0 +1,220 @@
+/*
+ * engine.c - the boundary of the engine: requests in, cancels, status. The steps are in batcher.c.
+ */
+#include "server/engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "server/engine_internal.h"
+
+enum { DEFAULT_PREFILL_CHUNK = 256, DEFAULT_MAX_BATCH = 32, DEFAULT_MAX_WAITING = 512 };
+
+int engine_create(struct engine **out, const struct gguf *g, const struct engine_options *o, engine_event_fn on_event, void *arg)
+{
+    struct engine *e = calloc(1, sizeof(*e));
+
+    *out = NULL;
+    if (!e)
+        return -ENOMEM;
+    e->options = *o;
+    if (!e->options.prefill_chunk)
+        e->options.prefill_chunk = DEFAULT_PREFILL_CHUNK;
+    if (!e->options.max_waiting)
+        e->options.max_waiting = DEFAULT_MAX_WAITING;
+    if (!e->options.model.max_batch)
+        e->options.model.max_batch = DEFAULT_MAX_BATCH;
+    e->options.model.max_step_tokens = e->options.prefill_chunk + e->options.model.max_batch;
+    e->options.model.max_step_logits = e->options.model.max_batch + 16;     /* some rows for prompts that are scored */
+    e->gguf = g;
+    e->on_event = on_event;
+    e->event_arg = arg;
+    e->load_started_ns = clock_now_ns();
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->changed, NULL);
+    int err = pthread_create(&e->thread, NULL, batcher_thread, e);
+    if (err) {
+        pthread_mutex_destroy(&e->lock);
+        pthread_cond_destroy(&e->changed);
+        free(e);
+        return -err;
+    }
+    *out = e;
+    return 0;
+}
+
+int engine_wait_ready(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    while (atomic_load(&e->state) == ENGINE_LOADING)
+        pthread_cond_wait(&e->changed, &e->lock);
+    int err = e->load_error;
+    pthread_mutex_unlock(&e->lock);
+    return err;
+}
+
+const struct model *engine_model(const struct engine *e)
+{
+    return e->model;
+}
+
+void engine_destroy(struct engine *e)
+{
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->stop = true;
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->changed);
+    free(e->cancelled);
+    free(e);
+}
+
+/* Copies the request into one allocation. NULL: no memory. */
+static struct sequence *copy_request(const struct engine_request *r)
+{
+    const size_t n_bias = r->sampling.n_bias, n_known = r->n_prompt + r->n_replayed, n_room = r->n_prompt + r->max_tokens;
+    struct sequence *s = calloc(1, sizeof(*s) + n_bias * sizeof(struct logit_bias) + (r->n_end_ids + n_room) * sizeof(int32_t));
+
+    if (!s)
+        return NULL;
+    struct logit_bias *bias = (struct logit_bias *)(s + 1);
+    int32_t *end_ids = (int32_t *)(bias + n_bias);
+    s->request = *r;
+    s->tokens = end_ids + r->n_end_ids;
+    s->n_tokens = n_known;
+    if (n_bias)
+        memcpy(bias, r->sampling.bias, n_bias * sizeof(*bias));
+    if (r->n_end_ids)
+        memcpy(end_ids, r->end_ids, r->n_end_ids * sizeof(*end_ids));
+    memcpy(s->tokens, r->tokens, n_known * sizeof(*s->tokens));
+    s->request.sampling.bias = bias;
+    s->request.end_ids = end_ids;
+    s->request.tokens = s->tokens;
+    s->submitted_ns = clock_now_ns();
+    if (kv_sequence_create(&s->kv, n_room)) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static int check_request(const struct engine *e, const struct engine_request *r)
+{
+    if (r->n_prompt == 0 || r->n_replayed > r->max_tokens || r->n_logprobs > SAMPLER_MAX_TOP ||
+        (r->max_tokens == 0 && !r->prompt_logprobs))
+        return -EINVAL;
+    if (r->n_prompt > atomic_load(&e->n_ctx) || r->max_tokens > atomic_load(&e->n_ctx) - r->n_prompt)
+        return -E2BIG;
+    for (size_t i = 0; i < r->n_prompt + r->n_replayed; i++)
+        if (r->tokens[i] < 0 || (size_t)r->tokens[i] >= e->vocab_size)
+            return -EINVAL;
+    for (size_t i = 0; i < r->sampling.n_bias; i++)
+        if (r->sampling.bias[i].id < 0 || (size_t)r->sampling.bias[i].id >= e->vocab_size)
+            return -EINVAL;
+    return 0;
+}
+
+int engine_submit(struct engine *e, const struct engine_request *r)
+{
+    struct sequence *s, **at;
+    int err = 0;
+
+    switch (atomic_load(&e->state)) {
+    case ENGINE_LOADING: return -EAGAIN;
+    case ENGINE_READY: break;
+    default: return -ESHUTDOWN;
+    }
+    err = check_request(e, r);
+    if (err)
+        return err;
+    s = copy_request(r);
+    if (!s)
+        return -ENOMEM;
+
+    pthread_mutex_lock(&e->lock);
+    uint64_t most_tokens = e->options.max_waiting_tokens;
+    if (e->stop || atomic_load(&e->state) != ENGINE_READY)
+        err = -ESHUTDOWN;
+    else if (atomic_load(&e->n_waiting) >= e->options.max_waiting ||
+             (most_tokens && atomic_load(&e->waiting_tokens) + s->n_tokens > most_tokens))
+        err = -EBUSY;
+    if (!err) {
+        for (at = &e->queue; *at; at = &(*at)->next)
+            ;
+        *at = s;
+        atomic_fetch_add(&e->n_waiting, 1);
+        atomic_fetch_add(&e->waiting_tokens, s->n_tokens);
+        pthread_cond_broadcast(&e->changed);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (err) {
+        kv_sequence_destroy(&s->kv);
+        free(s);
+    }
+    return err;
+}
+
+void engine_cancel(struct engine *e, uint64_t id)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->n_cancelled == e->cap_cancelled) {
+        size_t cap = e->cap_cancelled ? 2 * e->cap_cancelled : 64;
+        uint64_t *ids = realloc(e->cancelled, cap * sizeof(*ids));
+        if (ids) {
+            e->cancelled = ids;
+            e->cap_cancelled = cap;
+        }
+    }
+    if (e->n_cancelled < e->cap_cancelled)      /* else out of memory: the request runs to its end, nothing is lost */
+        e->cancelled[e->n_cancelled++] = id;
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_drain(struct engine *e)
+{
+    int ready = ENGINE_READY;
+    atomic_compare_exchange_strong(&e->state, &ready, ENGINE_DRAINING);
+}
+
+void engine_status(const struct engine *e, struct engine_status *out)
+{
+    *out = (struct engine_status){
+        .state = (enum engine_state)atomic_load(&e->state),
+        .load_bytes_done = atomic_load(&e->load_done),
+        .load_bytes_total = atomic_load(&e->load_total),
+        .load_started_ns = atomic_load(&e->load_started_ns),
+        .n_running = atomic_load(&e->n_running),
+        .n_waiting = atomic_load(&e->n_waiting),
+        .waiting_tokens = atomic_load(&e->waiting_tokens),
+        .n_ctx = atomic_load(&e->n_ctx),
+        .tokens_generated = atomic_load(&e->tokens_generated),
+        .tokens_prompt = atomic_load(&e->tokens_prompt),
+        .tokens_per_s = (double)atomic_load(&e->milli_tokens_per_s) / 1000,
+    };
+}
+
+void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reason)
+{
+    const uint64_t now = clock_now_ns();
+    struct engine_event event = {
+        .id = s->request.id, .type = ENGINE_FINISHED, .reason = reason, .n_prompt = (uint32_t)s->request.n_prompt,
+        .n_tokens = (uint32_t)(s->n_tokens - s->request.n_prompt),
+        .queue_ns = (s->admitted_ns ? s->admitted_ns : now) - s->submitted_ns,
+    };
+
+    if (s->admitted_ns)
+        event.prompt_ns = (s->first_token_ns ? s->first_token_ns : now) - s->admitted_ns;
+    if (s->first_token_ns)
+        event.decode_ns = now - s->first_token_ns;
+    kv_cache_release(model_kv_cache(e->model), &s->kv);
+    e->on_event(e->event_arg, &event);
+    kv_sequence_destroy(&s->kv);
+    free(s);
+}

@@ -1,0 +1,161 @@
+/*
+ * check_golden.c - a model's logits and greedy text against reference data.
+ *
+ *   check_golden MODEL.gguf GOLDEN.json --activations auto|f32 [--kl BOUND] [--logprob BOUND] [--llama-cpp]
+ *
+ * --kl: bound of the mean KL divergence from the reference, over the 8 stored tokens plus one class for the rest; the first choice must
+ * be the reference's wherever that leads by more than 0.5 nat. --logprob: bound of every stored logprob's difference; the greedy
+ * text must be the reference's up to its first gap below 0.01. --llama-cpp: no worse than llama.cpp on the same file, as
+ * stored in the golden file: the largest difference of the last position's logprobs (mean over prompts), and greedy tokens in common.
+ */
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "tests/model/golden.h"
+
+struct tally {
+    const json_t *top;          /* of the prompt under way */
+    size_t vocab, n_positions, n_wrong_first, n_led;
+    double kl, worst, last_worst;
+};
+
+static void compare(void *arg, size_t position, const float *logits, struct logits_norm norm)
+{
+    struct tally *t = arg;
+    const json_t *top = json_array_get(t->top, position);
+    double p_rest = 1, q_rest = 1, kl = 0, lead = 0, last = 0;
+
+    for (size_t i = 0; i < json_array_size(top); i++) {
+        const json_t *pair = json_array_get(top, i);
+        int32_t id = (int32_t)json_integer_value(json_array_get(pair, 0));
+        double want = json_number_value(json_array_get(pair, 1)), got = (double)sampler_logprob(logits, norm, id);
+        if (i == 0)
+            lead = want;
+        if (i == 1)
+            lead -= want;
+        kl += exp(want) * (want - got);
+        p_rest -= exp(want);
+        q_rest -= exp(got);
+        last = fmax(last, fabs(want - got));
+    }
+    if (p_rest > 1e-12 && q_rest > 1e-12)
+        kl += p_rest * log(p_rest / q_rest);
+    t->kl += kl;
+    t->n_positions++;
+    t->worst = fmax(t->worst, last);
+    t->last_worst = last;
+    if (lead > 0.5) {
+        t->n_led++;
+        t->n_wrong_first += norm.argmax != (int32_t)json_integer_value(json_array_get(json_array_get(top, 0), 0));
+    }
+}
+
+static void keep_best(void *arg, size_t position, const float *logits, struct logits_norm norm)
+{
+    (void)position;
+    (void)logits;
+    *(int32_t *)arg = norm.argmax;
+}
+
+/* Greedy tokens equal to the reference's before the first difference; *settled counts those before the first gap below 0.01. */
+static size_t greedy_equal(struct model *m, struct kv_sequence *s, const json_t *prompt, size_t n_ids, int32_t first, size_t *settled)
+{
+    size_t n, equal = 0;
+    int32_t *want = golden_ids(json_object_get(prompt, "greedy"), &n), token = first;
+    const json_t *gaps = json_object_get(prompt, "greedy_gap");
+
+    *settled = 0;
+    while (*settled < n && json_number_value(json_array_get(gaps, *settled)) >= 0.01)
+        ++*settled;
+    while (equal < n && token == want[equal]) {
+        golden_read(m, s, &token, 1, n_ids + equal, 1, keep_best, &token);
+        equal++;
+    }
+    free(want);
+    return equal;
+}
+
+static bool fails(bool bad, const char *what, double got, double bound)
+{
+    printf("%-44s %10.6f  bound %.6f%s\n", what, got, bound, bad ? "   FAILED" : "");
+    return bad;
+}
+
+int main(int argc, char **argv)
+{
+    struct model_options o = { 0 };
+    double kl_bound = 0, logprob_bound = 0, theirs = 0, ours = 0;
+    size_t their_greedy = 0, our_greedy = 0, short_greedy = 0;
+    bool against_llama_cpp = false, failed = false;
+    struct tally t = { 0 };
+
+    if (argc < 3) {
+        fprintf(stderr, "usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kl B] [--logprob B] [--llama-cpp] [--threads N]\n");
+        return 2;
+    }
+    for (int i = 3; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (!strcmp(argv[i], "--llama-cpp"))
+            against_llama_cpp = true;
+        else if (!strcmp(argv[i], "--activations") && !strcmp(value, "f32"))
+            o.activations = ACTIVATIONS_F32, o.kv_type = KV_F32, i++;
+        else if (!strcmp(argv[i], "--activations") && !strcmp(value, "bf16"))
+            o.activations = ACTIVATIONS_BF16, i++;
+        else if (!strcmp(argv[i], "--kl"))
+            kl_bound = atof(value), i++;
+        else if (!strcmp(argv[i], "--logprob"))
+            logprob_bound = atof(value), i++;
+        else if (!strcmp(argv[i], "--isa"))
+            o.isa_given = isa_parse(value, &o.isa), i++;
+        else if (!strcmp(argv[i], "--threads"))
+            o.n_threads = strtoul(value, NULL, 10), i++;
+    }
+    json_t *golden = json_load_file(argv[2], 0, NULL);
+    struct model *m = golden ? golden_open(argv[1], &o) : NULL;
+    if (!m) {
+        fprintf(stderr, "check_golden: cannot open %s or %s\n", argv[1], argv[2]);
+        return 1;
+    }
+    const json_t *prompts = json_object_get(golden, "prompts");
+    for (size_t i = 0; i < json_array_size(prompts); i++) {
+        const json_t *p = json_array_get(prompts, i);
+        struct kv_sequence s;
+        size_t n, settled;
+        int32_t *ids = golden_ids(json_object_get(p, "ids"), &n), first = -1;
+        if (kv_sequence_create(&s, 512))
+            return 1;
+        t.top = json_object_get(p, "top");
+        golden_read(m, &s, ids, n, 0, 128, compare, &t);
+        const json_t *stored = json_object_get(json_object_get(p, "llama_cpp"), "as_stored");
+        theirs += json_number_value(json_object_get(stored, "last_position_top8_max_diff"));
+        their_greedy += (size_t)json_integer_value(json_object_get(stored, "same_greedy"));
+        ours += t.last_worst;
+        golden_read(m, &s, ids + n - 1, 1, n - 1, 1, keep_best, &first);
+        size_t equal = greedy_equal(m, &s, p, n, first, &settled);
+        our_greedy += equal;
+        short_greedy += equal < settled;
+        kv_cache_release(model_kv_cache(m), &s);
+        kv_sequence_destroy(&s);
+        free(ids);
+    }
+    double n_prompts = (double)json_array_size(prompts), kl = t.kl / (double)t.n_positions;
+    printf("%zu prompts, %zu positions, the first choice leads at %zu; greedy tokens in common %zu (llama.cpp %zu)\n",
+           json_array_size(prompts), t.n_positions, t.n_led, our_greedy, their_greedy);
+    failed |= t.n_positions == 0;
+    failed |= fails(!(kl <= kl_bound) && kl_bound > 0, "mean KL divergence", kl, kl_bound);
+    failed |= fails(t.n_wrong_first > 0, "positions with a wrong, clear first choice", (double)t.n_wrong_first, 0);
+    failed |= fails(!(t.worst <= logprob_bound) && logprob_bound > 0, "largest difference of a logprob", t.worst, logprob_bound);
+    if (logprob_bound > 0)
+        failed |= fails(short_greedy > 0, "greedy texts that leave the reference early", (double)short_greedy, 0);
+    if (against_llama_cpp) {
+        failed |= fails(ours > theirs, "last position, beside llama.cpp's", ours / n_prompts, theirs / n_prompts);
+        failed |= fails(our_greedy < their_greedy, "greedy tokens in common, beside llama.cpp's", (double)our_greedy, (double)their_greedy);
+    }
+    model_close(m);
+    json_decref(golden);
+    return failed;
+}

@@ -17,6 +17,7 @@ void kernels_fill(struct kernels *table, enum isa level)
         measure_avx2(table);
     }
     if (level >= ISA_AVX512) {
+        matmul_avx512(table);
         measure_avx512(table);
     }
 }

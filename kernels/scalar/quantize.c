@@ -37,7 +37,7 @@ static void quantize_block(struct q8_block *out, const float *x)
 
     int32_t sum_low = 0, sum = 0;
     for (unsigned i = 0; i < 32; i++) {
-        /* |x inverse| < 127.5: adding 1.5 2^23 rounds it to the nearest even integer. With inverse 0, x may be infinite or NaN. */
+        /* |x inverse| < 127.5: adding 1.5 2^23 rounds it to the nearest even integer. With inverse 0, x may be anything. */
         int32_t q = inverse > 0 ? (int32_t)(bits_of(x[i] * inverse + 0x1.8p23f) - 0x4b400000) : 0;
         out->q[i] = (int8_t)q;
         sum += q;

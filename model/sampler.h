@@ -2,7 +2,8 @@
  * sampler.h - logits to a token. Order: logit bias, penalties, temperature, top-k, top-p, min-p, draw.
  *
  * Every draw is numbered by (seed, choice, position): a counter-based generator without state, so that a replay draws the
- * same numbers whatever else ran. Ties break to the lower id; probabilities accumulate in id order, in double.
+ * same numbers whatever else ran. Ties break to the lower id; probabilities accumulate in id order, in double (without filters:
+ * blocks of 256 ids first).
  * Logprobs are the log-softmax of the raw logits, from the statistics of the vocabulary segments merged in id order.
  */
 #ifndef FOURWAY_MODEL_SAMPLER_H
@@ -35,20 +36,22 @@ struct token_logprob { int32_t id; float logprob; };
 
 /* The normalisation of one row of logits: log-softmax(x) = x - log_sum_exp. */
 struct logits_norm {
-    double log_sum_exp;         /* NaN when a logit is NaN or +infinity: the request fails (corrupted_output) */
+    double log_sum_exp;         /* NaN when a logit is NaN or +infinity, or none is finite: the request fails (corrupted_output) */
     float max;
     int32_t argmax;
 };
 struct logits_norm sampler_norm(const struct segment_stats *segments, size_t n_segments);
 
-/* The `n` best ids of logits[n_vocab] by value, ties to the lower id, with their logprobs, best first. n <= SAMPLER_MAX_TOP. */
+/* The `n` best ids of logits[n_vocab] by value, ties to the lower id, with their logprobs, best first. n <= SAMPLER_MAX_TOP;
+ * entries beyond n_vocab have id -1. */
 void sampler_top(const float *logits, size_t n_vocab, struct logits_norm norm, size_t n, struct token_logprob *out);
 float sampler_logprob(const float *logits, struct logits_norm norm, int32_t id);
 
 /*
  * Choose the token at `position` (index in the sequence, prompt included). tokens[n_tokens]: prompt and generated so far, the first n_prompt of them
  * the prompt (for penalties). banned[n_banned]: ids that may not be drawn here (end tokens before min_tokens).
- * scratch: sampler_scratch_bytes(n_vocab). Returns the id, or -1 when every id is banned.
+ * scratch: sampler_scratch_bytes(n_vocab), a multiple of 64; aligned to 8. Ids in bias and banned that do not exist are ignored.
+ * Returns the id, or -1 when every id is banned or norm.log_sum_exp is NaN.
  */
 int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_vocab, struct logits_norm norm, uint64_t position,
                      const int32_t *tokens, size_t n_tokens, size_t n_prompt, const int32_t *banned, size_t n_banned, void *scratch);

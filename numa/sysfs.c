@@ -159,6 +159,7 @@ int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes,
 {
     static const char *const reclaimable[] = { "MemFree:", "Active(file):", "Inactive(file):", "SReclaimable:" };
     char text[SYSFS_TEXT_BYTES];
+    struct id_set with_memory;
     uint64_t kib = 0, huge = sysfs_free_huge_bytes(root, os_node);
 
     *total_bytes = *free_bytes = 0;
@@ -171,6 +172,10 @@ int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes,
         if (sysfs_find_number(text, reclaimable[i], &kib))
             *free_bytes += kib * 1024;
     }
+    if (!sysfs_read_list(&with_memory, "%s/sys/devices/system/node/has_memory", root) && id_set_count(&with_memory) == 1 &&
+        id_set_has(&with_memory, os_node) && !sysfs_read_text(text, "%s/proc/meminfo", root) &&
+        sysfs_find_number(text, "MemAvailable:", &kib))
+        *free_bytes = kib * 1024;
     if (huge > *free_bytes)
         *free_bytes = huge;
     return 0;

@@ -140,8 +140,8 @@ static void append_field(struct buf *out, const char *label, const struct gguf_k
     buf_putc(out, '\n');
 }
 
-/* "134.5 M" of 134515008. */
-static void append_short(struct buf *out, uint64_t n)
+/* "134.5 M" of 134515008; with the unit "B" "134.5 MB". */
+static void append_short(struct buf *out, uint64_t n, const char *unit)
 {
     static const char *const prefixes[] = { "", "k", "M", "G", "T", "P", "E" };
     double value = (double)n;
@@ -149,7 +149,7 @@ static void append_short(struct buf *out, uint64_t n)
 
     for (; value >= 999.95; i++)
         value /= 1000;
-    buf_printf(out, "%.*f %s", i ? 1 : 0, value, prefixes[i]);
+    buf_printf(out, "%.*f%s%s%s", i ? 1 : 0, value, i || unit[0] ? " " : "", prefixes[i], unit);
 }
 
 static void append_types(struct buf *out, const struct info *info)
@@ -162,10 +162,10 @@ static void append_types(struct buf *out, const struct info *info)
             continue;
         buf_printf(out, "%-16s %-8s %6" PRIu64 " %s", label, dtype_info(id)->name, use->n_tensors,
                    use->n_tensors == 1 ? "tensor,  " : "tensors, ");
-        append_short(out, use->n_elements);
+        append_short(out, use->n_elements, "");
         buf_puts(out, " parameters, ");
-        append_short(out, use->bytes);
-        buf_puts(out, dtype_info(id)->supported ? "B\n" : "B (this version cannot run it)\n");
+        append_short(out, use->bytes, "B");
+        buf_puts(out, dtype_info(id)->supported ? "\n" : " (this version cannot run it)\n");
         label = "";
     }
 }
@@ -197,10 +197,10 @@ static void append_summary(struct buf *out, const struct info *info)
     append_field(out, "architecture", gguf_find(g, "general.architecture"));
     append_field(out, "name", gguf_find(g, "general.name"));
     buf_printf(out, "%-16s %" PRIu64 " (", "parameters", info->n_params);
-    append_short(out, info->n_params);
+    append_short(out, info->n_params, "");
     buf_printf(out, ")\n%-16s %" PRIu64 " bytes (", "file size", gguf_file_bytes(g));
-    append_short(out, gguf_file_bytes(g));
-    buf_printf(out, "B)\n%-16s GGUF %" PRIu32 ", alignment %" PRIu64 ", %" PRIu32 " %s\n", "format", gguf_version(g),
+    append_short(out, gguf_file_bytes(g), "B");
+    buf_printf(out, ")\n%-16s GGUF %" PRIu32 ", alignment %" PRIu64 ", %" PRIu32 " %s\n", "format", gguf_version(g),
                gguf_alignment(g), gguf_n_parts(g), gguf_n_parts(g) == 1 ? "file" : "files");
     append_types(out, info);
     append_field(out, "context length", find_arch_key(info, "context_length"));

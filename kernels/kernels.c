@@ -14,10 +14,12 @@ void kernels_fill(struct kernels *table, enum isa level)
     logits_scalar(table);
     measure_scalar(table);
     if (level >= ISA_AVX2) {
+        matmul_float_avx2(table);
         measure_avx2(table);
     }
     if (level >= ISA_AVX512) {
         matmul_avx512(table);
+        matmul_float_avx512(table);
         measure_avx512(table);
     }
 }

@@ -21,6 +21,7 @@ void logits_scalar(struct kernels *table);
 void measure_scalar(struct kernels *table);
 
 void matmul_avx2(struct kernels *table);
+void matmul_float_avx2(struct kernels *table);
 void quantize_avx2(struct kernels *table);
 void norm_avx2(struct kernels *table);
 void activation_avx2(struct kernels *table);
@@ -30,6 +31,7 @@ void logits_avx2(struct kernels *table);
 void measure_avx2(struct kernels *table);
 
 void matmul_avx512(struct kernels *table);
+void matmul_float_avx512(struct kernels *table);
 void quantize_avx512(struct kernels *table);
 void norm_avx512(struct kernels *table);
 void activation_avx512(struct kernels *table);

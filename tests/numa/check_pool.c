@@ -1,7 +1,8 @@
 /*
  * check_pool.c - pool.h: who gets which place and CPU, barriers under stress, failures to start, idle cost.
  *
- * `check_pool --bench` prints what barriers and dispatch cost here instead, for pools of several shapes.
+ * `check_pool --bench` prints what barriers and dispatch cost here instead, for pools of several shapes. `--quick` runs a hundredth
+ * of the epochs, for emulated machines.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -301,6 +302,8 @@ static void test_shares(void **state)
 
 /* --- barriers --- */
 
+static uint64_t epochs_divisor = 1;
+
 struct stress {
     uint64_t n_epochs;
     bool delays;
@@ -352,6 +355,7 @@ static void check_stress(size_t n_virtual, size_t n_threads, uint64_t n_epochs, 
     struct stress *s = calloc(1, sizeof(*s));
 
     assert_non_null(s);
+    n_epochs /= epochs_divisor;
     s->n_epochs = n_epochs;
     s->delays = delays;
     const uint64_t start = clock_now_ns();
@@ -411,6 +415,8 @@ static void check_runs(size_t n_virtual, size_t n_threads, int n_runs, useconds_
     uint64_t (*sum)[16] = calloc(MAX_WORKERS, sizeof(*sum));
 
     assert_non_null(sum);
+    if (n_runs > 1000)
+        n_runs /= (int)epochs_divisor;
     for (int run = 0; run < n_runs; run++) {
         for (size_t i = 0; i < pool_n_workers(p); i++)
             sum[i][0] += 1;
@@ -576,5 +582,7 @@ int main(int argc, char **argv)
         bench(8, 32);
         return 0;
     }
+    if (argc > 1 && !strcmp(argv[1], "--quick"))
+        epochs_divisor = 100;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

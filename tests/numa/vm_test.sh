@@ -1,0 +1,34 @@
+#!/bin/bash
+# Placement and pinning on real kernels with several NUMA nodes, emulated: four alike nodes, and four of which one has no CPUs and
+# one no memory. Speed in there means nothing.
+#
+#   vm_test.sh CHECK_NODES CHECK_PLACE CHECK_POOL      (the programs; run from the repository's root)
+#
+# Exit 0: all passed. 77: skipped, because this machine has no emulator or no kernel image and cannot get them; says so loudly.
+set -u
+
+check_nodes=$1 check_place=$2 check_pool=$3
+failed=0
+messages=$(mktemp)
+trap 'rm -f "$messages"' EXIT
+
+run() {  # run NAME NUMA-VM-OPTION... -- COMMAND...
+  local name=$1 status=0
+  shift
+  echo "--- $name"
+  scripts/numa-vm --timeout 400 "$@" 2>"$messages" || status=$?
+  cat "$messages" >&2
+  if [ $status = 125 ] && grep -qE 'numa-vm: (.* is missing|no kernel image):' "$messages"; then
+    echo "SKIPPED: no emulated machine here, so placement on several nodes was NOT tested" >&2
+    exit 77
+  elif [ $status != 0 ]; then
+    echo "FAILED: $name (exit $status)" >&2
+    failed=1
+  fi
+}
+
+run "four sockets: placement" --nodes 4 --cores 2 --mem 192 -- "$check_nodes" 0:0-1 1:2-3 2:4-5 3:6-7
+run "four sockets: arenas" --nodes 4 --cores 2 --mem 192 -- "$check_place"
+run "four sockets: workers" --nodes 4 --cores 2 --mem 192 -- "$check_pool" --quick
+run "a node without CPUs, one without memory" --nodes 4 --cores 2,1,0,1 --mem 256,192,192,0 -- "$check_nodes" 0:0-1 1:2
+exit $failed

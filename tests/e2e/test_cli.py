@@ -1,0 +1,122 @@
+"""The other subcommands, and what each gives for a bad file or a bad option: one clear line and the right exit status."""
+import json
+import os
+import struct
+import subprocess
+import tempfile
+import unittest
+
+from server import BINARY, MODEL
+
+
+def run(*words, stdin=None, timeout=300, env=None):
+    return subprocess.run([BINARY, *words], input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=timeout, env={**os.environ, **(env or {})})
+
+
+def model_path():
+    return os.path.join(os.environ.get("FOURWAY_MODELS") or os.path.expanduser("~/.cache/fourway/models"), MODEL + ".gguf")
+
+
+def gguf_with(architecture):
+    """The smallest file that names an architecture: one key, no tensors."""
+    def text(s):
+        return struct.pack("<Q", len(s)) + s.encode()
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("general.architecture") + struct.pack("<I", 8) + text(architecture)
+
+
+class Commands(unittest.TestCase):
+    def good(self, *words, **options):
+        done = run(*words, **options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def test_help_and_version(self):
+        self.assertRegex(self.good("--version").stdout, r"^fourway \d+\.\d+\.\d+\n$")
+        commands = [line.split()[0] for line in self.good("--help").stdout.splitlines() if line.startswith("  ")]
+        self.assertGreaterEqual(set(commands), {"serve", "run", "bench", "info", "tokenize", "perplexity"})
+        for command in ("serve", "run", "bench", "info", "tokenize", "perplexity"):
+            text = self.good(command, "--help").stdout
+            self.assertTrue(text.startswith(f"usage: fourway {command} MODEL"), text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 100)
+
+    def test_wrong_usage(self):
+        for words, clue in ((("serv",), "serve"), (("serve", "--prot", "1", MODEL), "--port"), (("serve",), "usage"), (("run", MODEL, "--temp", "x"), "--temp"),
+                            (("serve", MODEL, "--port", "70000"), "65535"), (("serve", MODEL, "--isa", "avx9"), "avx2"),
+                            (("serve", MODEL, "--gemm", "onednn"), "not in this version"), (("info", MODEL, "extra"), "extra")):
+            with self.subTest(words=words):
+                done = run(*words)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                self.assertIn(clue, done.stderr)
+
+    def test_bad_files(self):
+        with open(model_path(), "rb") as f:
+            head = f.read(4 << 20)
+        files = {"truncated": (head, "truncated"), "magic": (b"GGML" + head[4:100], "magic"), "empty": (b"", "empty"),
+                 "short": (head[:20], "short"), "version": (head[:4] + b"\x63\0\0\0" + head[8:1000], "99"),
+                 "architecture": (gguf_with("mamba9"), "gemma3")}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, (data, clue) in files.items():
+                path = os.path.join(folder, name + ".gguf")
+                with open(path, "wb") as f:
+                    f.write(data)
+                with self.subTest(name):
+                    done = run("run", path, "-p", "Hello", "-n", "1")
+                    self.assertEqual(done.returncode, 1, done.stderr)
+                    self.assertEqual(done.stdout, "")
+                    self.assertIn(path, done.stderr)
+                    self.assertIn(clue, done.stderr)
+                    self.assertLessEqual(len(done.stderr.splitlines()), 2, done.stderr)
+            done = run("serve", os.path.join(folder, "none.gguf"))
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("none.gguf", done.stderr)
+
+    def test_run(self):
+        done = self.good("run", MODEL, "-p", "What is the capital of France?", "-n", "48", "--temp", "0")
+        self.assertIn("Paris", done.stdout)
+        raw = self.good("run", MODEL, "--raw", "-p", "The capital of France is", "-n", "6", "--temp", "0")
+        self.assertIn("Paris", raw.stdout)
+        again = self.good("run", MODEL, "--raw", "-p", "Once upon a time", "-n", "24", "--temp", "1", "--seed", "9").stdout
+        self.assertEqual(self.good("run", MODEL, "--raw", "-p", "Once upon a time", "-n", "24", "--temp", "1", "--seed", "9").stdout, again)
+
+    def test_same_bits(self):
+        """Threads, virtual nodes and KV memory change no byte."""
+        words = ("run", MODEL, "--raw", "-p", "A list of three colours:", "-n", "24", "--temp", "0.8", "--seed", "4")
+        want = self.good(*words).stdout
+        for options in (("--threads", "1"), ("--threads", "3"), ("--virtual-nodes", "2"), ("--virtual-nodes", "4", "--threads", "4")):
+            self.assertEqual(self.good(*words, *options).stdout, want, options)
+
+    def test_chat_on_a_pipe(self):
+        """Lines of stdin are turns; the end of stdin ends the program."""
+        done = self.good("run", MODEL, "-n", "32", "--temp", "0", stdin="What is the capital of France?\n")
+        self.assertIn("Paris", done.stdout)
+
+    def test_info(self):
+        text = self.good("info", MODEL).stdout
+        for word in ("llama", "Q4_1"):
+            self.assertIn(word, text)
+        self.assertIsInstance(json.loads(self.good("info", MODEL, "--json").stdout), dict)
+
+    def test_tokenize(self):
+        self.assertTrue(self.good("tokenize", MODEL, stdin="Hello, world!").stdout.split())
+
+    def test_bench(self):
+        report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "8", "--batch", "1,2", "--reps", "2", "--json").stdout)
+        self.assertGreaterEqual(set(report), {"model", "params", "file_bytes", "isa", "gemm", "nodes", "threads", "load_s", "rss_bytes",
+                                              "read_gb_per_s", "peak_gop_per_s", "results"})
+        tests = {(r["test"], r["batch"]) for r in report["results"]}
+        self.assertGreaterEqual(tests, {("pp32", 1), ("tg8", 1), ("tg8", 2)})
+        for result in report["results"]:
+            rates = result["tok_per_s"]
+            self.assertTrue(0 < rates["min"] <= rates["median"] <= rates["max"])
+
+    def test_perplexity(self):
+        with open("README.md", encoding="utf-8") as readme, tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
+            f.write(readme.read())
+            f.flush()
+            report = json.loads(self.good("perplexity", MODEL, f.name, "--json").stdout)
+        self.assertTrue(2 < report["perplexity"] < 200, report)
+
+    def test_environment(self):
+        self.assertEqual(run("run", MODEL, "-p", "x", "-n", "1", env={"FOURWAY_ISA": "avx9"}).returncode, 2)

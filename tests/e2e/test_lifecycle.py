@@ -1,0 +1,136 @@
+"""Start, clients that leave, overload, and the end of a server."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+from server import BINARY, MODEL, Server
+
+ENDLESS = dict(prompt="Once upon a time", max_tokens=4000, ignore_eos=True, temperature=0)
+
+
+class Lifecycle(unittest.TestCase):
+    def start(self, *options):
+        server = Server(*options)
+        self.addCleanup(server.stop)
+        return server
+
+    def test_occupied_port(self):
+        first = self.start()
+        second = subprocess.run([BINARY, "serve", MODEL, "--port", str(first.port)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(second.returncode, 1, second.stderr)
+        self.assertIn(str(first.port), second.stderr)
+        self.assertIn("in use", second.stderr.lower())
+        self.assertNotIn("listening", second.stderr)
+
+    def test_client_that_leaves_frees_its_slot(self):
+        """One slot: the next request can only be answered soon when the first one's sequence was dropped."""
+        server = self.start("--max-batch", "1")
+        stream = server.stream("/v1/completions", ENDLESS)
+        next(iter(stream))
+        stream.close()
+        started = time.monotonic()
+        status, reply = server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 1})
+        self.assertEqual(status, 200, reply)
+        self.assertLess(time.monotonic() - started, 3)      # 4000 tokens would take far longer
+
+    def test_client_that_leaves_while_it_waits(self):
+        """No stream: the server must notice the closed connection although it has nothing to write."""
+        server = self.start("--max-batch", "1")
+        body = json.dumps(ENDLESS).encode()
+        with socket.create_connection((server.host, server.port), timeout=30) as s:
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            time.sleep(1)
+        started = time.monotonic()
+        self.assertEqual(server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 1})[0], 200)
+        self.assertLess(time.monotonic() - started, 3)
+
+    def test_sigterm_drains(self):
+        """What is in flight is finished; what comes later is refused; then exit status 0."""
+        server = self.start()
+        events = iter(server.stream("/v1/completions", {**ENDLESS, "max_tokens": 200}))
+        text = next(events)["choices"][0]["text"]
+        server.signal(signal.SIGTERM)
+        time.sleep(0.2)
+        try:
+            status, reply = server.post("/v1/completions", {"prompt": "late", "max_tokens": 1})
+            self.assertEqual((status, reply["error"]["code"]), (503, "draining"))
+        except (ConnectionError, OSError):
+            pass                        # it may have stopped listening
+        finish = None
+        for chunk in events:
+            for choice in chunk["choices"]:
+                text += choice["text"]
+                finish = choice["finish_reason"] or finish
+        self.assertEqual(finish, "length")
+        self.assertGreater(len(text), 200)
+        self.assertEqual(server.wait(), 0, server.log())
+
+    def test_second_signal_ends_at_once(self):
+        server = self.start()
+        stream = server.stream("/v1/completions", ENDLESS)
+        next(iter(stream))
+        server.signal(signal.SIGTERM)
+        time.sleep(0.3)
+        server.signal(signal.SIGTERM)
+        server.wait(10)
+        stream.close()
+
+    def test_sigint_when_idle(self):
+        server = self.start()
+        server.signal(signal.SIGINT)
+        self.assertEqual(server.wait(10), 0, server.log())
+
+    def test_a_long_prompt_does_not_stop_the_others(self):
+        """While 3000 tokens are read, a running stream goes on: its longest gap is a chunk, not the whole prompt."""
+        server = self.start("--prefill-chunk", "64")
+        events = iter(server.stream("/v1/completions", {**ENDLESS, "max_tokens": 400}))
+        next(events)
+        started, done = time.monotonic(), []
+
+        def read_long():
+            done.append(server.post("/v1/completions", {"prompt": [1000 + i % 5000 for i in range(3000)], "max_tokens": 1})[0])
+            done.append(time.monotonic() - started)
+
+        reader = threading.Thread(target=read_long)
+        reader.start()
+        longest, last, during = 0.0, started, 0
+        for _ in events:
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+            during += not done
+        reader.join()
+        self.assertEqual(done[0], 200)
+        self.assertGreater(during, 3)
+        self.assertLess(longest, max(done[1] / 3, 0.25))
+
+    def test_more_requests_than_slots(self):
+        server = self.start("--max-batch", "2")
+        statuses, lock = [], threading.Lock()
+
+        def ask(i):
+            status, reply = server.post("/v1/completions", {"prompt": f"Number {i}", "max_tokens": 8, "ignore_eos": True})
+            with lock:
+                statuses.append((status, reply.get("usage", {}).get("completion_tokens")))
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(statuses, [(200, 8)] * 12)
+
+    def test_memory(self):
+        """Peak memory: the file, a quarter more, the KV cache, and 60 MiB."""
+        kv = 64 << 20
+        server = self.start("--ctx", "1024", "--kv-bytes", str(kv))
+        self.assertEqual(server.post("/v1/completions", {"prompt": "Hello " * 300, "max_tokens": 8})[0], 200)
+        with open(f"/proc/{server.process.pid}/status", encoding="ascii") as f:
+            peak = next(int(line.split()[1]) << 10 for line in f if line.startswith("VmHWM:"))
+        models = os.environ.get("FOURWAY_MODELS") or os.path.expanduser("~/.cache/fourway/models")
+        size = os.path.getsize(f"{models}/{MODEL}.gguf")
+        self.assertLess(peak, size * 1.25 + kv + (60 << 20))

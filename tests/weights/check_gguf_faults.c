@@ -1,6 +1,6 @@
 /*
  * tests/weights/check_gguf_faults.c - memory, open and pread fail at the N-th call, N = 1, 2, 3 ... until a whole opening of a split
- * model passes without a hit; pread also returns one byte at a time and is interrupted.
+ * model passes without a hit; pread also returns one byte at a time, is interrupted, and gives other bytes than before.
  *
  * After each failure: an error, no model, one line, no file left open; the address sanitizer looks for leaks. The functions are
  * replaced by the linker (--wrap), so the code under test is the one that ships.
@@ -26,6 +26,8 @@ enum fault { NO_FAULT, FAULT_MEMORY, FAULT_OPEN, FAULT_PREAD_ERROR, FAULT_PREAD_
 static enum fault fault;
 static unsigned calls_left;         /* the fault happens when it reaches 0 */
 static bool stingy;                 /* pread: every other call is interrupted, the others give one byte */
+static int change;                  /* pread: added to the byte at change_at, from the call on at which calls_left reaches 0 */
+static off_t change_at;
 
 static bool fails_now(enum fault kind)
 {
@@ -90,6 +92,13 @@ ssize_t __wrap_pread(int fd, void *to, size_t n, off_t at)
         errno = EIO;
         return -1;
     }
+    if (change) {
+        ssize_t got = __real_pread(fd, to, n, at);
+        calls_left -= calls_left > 0;
+        if (!calls_left && change_at >= at && change_at < at + got)
+            ((char *)to)[change_at - at] += (char)change;
+        return got;
+    }
     if (!stingy)
         return __real_pread(fd, to, n, at);
     if (turn++ % 2) {
@@ -117,7 +126,7 @@ static size_t n_open_files(void)
 static int write_model(void **state)
 {
     enum { N = 200 };
-    static const char large[70000];
+    static const uint64_t large[9000];
     static const uint64_t ne[] = { 3 };
     char name[160];
 
@@ -133,7 +142,7 @@ static int write_model(void **state)
         gguf_writer_u32(&w, "split.no", part);
         gguf_writer_u32(&w, "split.count", 2);
         gguf_writer_u32(&w, "split.tensors.count", total);
-        gguf_writer_array(&w, "large", GGUF_I8, large, sizeof(large));
+        gguf_writer_array(&w, "large", GGUF_U64, large, 9000);
         for (unsigned i = 0; i < N; i++) {
             snprintf(name, sizeof(name), "t%u.%u", part, i);
             gguf_writer_tensor(&w, name, DTYPE_F32, 1, ne, NULL);
@@ -206,11 +215,40 @@ static void check_short_reads(void **state)
     gguf_close(g);
 }
 
+/*
+ * The file is measured, then stored: between the two somebody may write to it. Whatever byte changes, and from whatever call on,
+ * there is one line or a model. (Zeros that were numbers and become empty strings need more memory than was measured.)
+ */
+static void check_changed_while_read(void **state)
+{
+    size_t n_caught = 0;
+
+    (void)state;
+    for (unsigned call = 1; call <= 7; call += 2) {     /* 3: the second walk of the first part; 7: of the second */
+        for (change_at = 0; change_at < 160; change_at++) {
+            for (change = -2; change <= 1; change += 3) {
+                struct log_capture lines;
+                struct gguf *g;
+                calls_left = call;
+                log_capture_start(&lines);
+                int err = gguf_open(&g, first);
+                log_capture_start(NULL);
+                assert_int_equal(lines.n_lines, err ? 1 : 0);
+                n_caught += err && strstr(lines.last, "the file changed while it was read");
+                gguf_close(g);
+            }
+        }
+    }
+    change = 0;
+    assert_true(n_caught > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_every_call_fails_once),
         cmocka_unit_test(check_short_reads),
+        cmocka_unit_test(check_changed_while_read),
     };
     return cmocka_run_group_tests(tests, write_model, remove_model);
 }

@@ -53,7 +53,7 @@ static uint64_t groups_left(const char *root, const struct cgroup_files *files, 
     for (;;) {
         char *slash = strrchr(group, '/');
 
-        if (slash && !slash[1]) {           /* "/" is the mount itself */
+        if (slash && !slash[1]) { /* "/" is the mount itself */
             *slash = '\0';
             continue;
         }

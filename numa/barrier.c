@@ -19,7 +19,7 @@
 #include "common/clock.h"
 #include "numa/pool_internal.h"
 
-enum { LOOKS_PER_CLOCK = 32 };      /* reading the clock costs as much as one to two pauses */
+enum { LOOKS_PER_CLOCK = 32 }; /* reading the clock costs as much as one to two pauses */
 
 /* A futex is 32 bits: the low half of the epoch. It cannot come round to the same value within one wait. */
 static void futex_wait(struct flag *f, uint64_t seen)
@@ -108,7 +108,7 @@ void pool_barrier_all(const struct worker *w)
         const uint64_t crossing = atomic_load_explicit(&node->crossed.epoch, memory_order_relaxed) + 1;
 
         flag_raise(&node->crossed, crossing);
-        for (size_t i = 1; i < p->n_nodes; i++)     /* begin with different nodes, so that not all read one line at once */
+        for (size_t i = 1; i < p->n_nodes; i++) /* begin with different nodes, so that not all read one line at once */
             flag_wait(&p->nodes[(w->node + i) % p->n_nodes]->crossed, crossing, &p->patience);
     }
     flag_raise(&node->released, next);

@@ -23,9 +23,9 @@
 enum {
     HUGE_BYTES = 2 << 20,
     PAGE_BYTES = 4096,
-    MASK_BITS = 1024,       /* the most nodes a kernel can be built for */
-    TAKE_BYTES = 64,        /* a cache line, and the widest vector */
-    VERIFY_BATCH = 1024,    /* pages asked about in one move_pages call */
+    MASK_BITS = 1024, /* the most nodes a kernel can be built for */
+    TAKE_BYTES = 64, /* a cache line, and the widest vector */
+    VERIFY_BATCH = 1024, /* pages asked about in one move_pages call */
 };
 
 /* Bind a mapping nobody has touched. Returns 0 or a negative errno. */
@@ -91,7 +91,7 @@ static int map_advised(struct place_arena *a, bool bind)
     a->base = reserve(a->bytes);
     if (!a->base || mprotect(a->base, a->bytes, PROT_READ | PROT_WRITE))
         return -ENOMEM;
-    madvise(a->base, a->bytes, MADV_HUGEPAGE);      /* fails on a kernel without: then the pages stay small */
+    madvise(a->base, a->bytes, MADV_HUGEPAGE); /* fails on a kernel without: then the pages stay small */
     if (!bind)
         return 0;
     int err = bind_to(a->base, a->bytes, a->os_node);
@@ -145,7 +145,7 @@ void *place_take(struct place_arena *a, size_t bytes)
 
     assert(a->base && fits);
     if (!fits)
-        abort();            /* also with NDEBUG: a wrong sum of sizes must not become an overrun */
+        abort(); /* also with NDEBUG: a wrong sum of sizes must not become an overrun */
     void *at = (char *)a->base + a->used;
     a->used = end;
     return at;
@@ -263,7 +263,7 @@ void place_deal(size_t n, size_t n_parts, const double *weights, size_t *start)
         total += weights[i];
     }
     assert(total > 0);
-    for (size_t i = 0; i < n_parts; i++) {      /* start[i + 1] holds the count of part i until the sums are made */
+    for (size_t i = 0; i < n_parts; i++) { /* start[i + 1] holds the count of part i until the sums are made */
         start[i + 1] = (size_t)((double)n * weights[i] / total);
         left -= start[i + 1];
     }

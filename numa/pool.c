@@ -28,12 +28,11 @@
 static const struct patience alone = { .pause_ns = 50 * 1000, .yield_ns = 2 * 1000 * 1000 };
 static const struct patience crowded = { .pause_ns = 0, .yield_ns = 50 * 1000 };
 
-static void confine(const struct id_set *cpus)
+/* By thread id, because a thread that called once may have ended: that is ESRCH, and fine. */
+static void confine(pid_t thread, const struct id_set *cpus)
 {
-    int err = pthread_setaffinity_np(pthread_self(), sizeof(*cpus), (const cpu_set_t *)cpus);
-
-    if (err)
-        log_warn("a worker cannot be kept to CPU %d: %s", id_set_next(cpus, 0), strerror(err));
+    if (sched_setaffinity(thread, sizeof(*cpus), (const cpu_set_t *)cpus) && errno != ESRCH)
+        log_warn("a worker cannot be kept to CPU %d: %s", id_set_next(cpus, 0), strerror(errno));
 }
 
 static void *work(void *arg)
@@ -47,7 +46,7 @@ static void *work(void *arg)
     snprintf(name, sizeof(name), "node%u.%u", (unsigned)w->node % 1000, (unsigned)w->index_in_node % 100000);
     pthread_setname_np(pthread_self(), name);
     if (p->confine)
-        confine(&self->cpus);
+        confine(0, &self->cpus);
     for (uint64_t epoch = 1;; epoch++) {
         flag_wait(&node->job, epoch, &p->patience);
         if (!p->fn)
@@ -65,14 +64,23 @@ static void raise_job(struct pool *p)
         flag_raise(&p->nodes[i]->job, p->job_epoch);
 }
 
-/* The calling thread becomes worker 0. It keeps its CPUs until pool_destroy, or another thread calls. */
+void pool_release_caller(struct pool *p)
+{
+    if (p->caller)
+        confine(p->caller, &p->creator_cpus);
+    p->caller = 0;
+}
+
+/* The calling thread becomes worker 0, and who was that before is free. */
 static void adopt_caller(struct pool *p)
 {
-    if (!p->confine || (p->has_caller && pthread_equal(p->caller, pthread_self())))
+    const pid_t self = gettid(); /* not cached in the thread: a fork would keep the parent's */
+
+    if (!p->confine || p->caller == self)
         return;
-    p->caller = pthread_self();
-    p->has_caller = !pthread_getaffinity_np(p->caller, sizeof(p->caller_cpus), (cpu_set_t *)&p->caller_cpus);
-    confine(&p->threads[0].cpus);
+    pool_release_caller(p);
+    p->caller = self;
+    confine(self, &p->threads[0].cpus);
 }
 
 void pool_run(struct pool *p, pool_fn fn, void *arg)
@@ -144,8 +152,12 @@ static bool assign(struct pool *p, const size_t *start)
             const size_t in_node = k - start[i];
             const int cpu = node->cpus[in_node % node->n_cpus];
 
-            p->threads[k].worker = (struct worker){ .pool = p, .index = k, .n_workers = p->n_workers, .node = i,
-                                                    .n_nodes = p->n_nodes, .index_in_node = in_node,
+            p->threads[k].worker = (struct worker){ .pool = p,
+                                                    .index = k,
+                                                    .n_workers = p->n_workers,
+                                                    .node = i,
+                                                    .n_nodes = p->n_nodes,
+                                                    .index_in_node = in_node,
                                                     .node_workers = start[i + 1] - start[i] };
             id_set_add(&p->threads[k].cpus, cpu);
             alone_on_cpu = alone_on_cpu && !id_set_has(&taken, cpu);
@@ -231,6 +243,8 @@ int pool_create(struct pool **pool, const struct topology *t, size_t n_threads)
     } else {
         if (!assign(p, start))
             share_cpus(p);
+        if (sched_getaffinity(0, sizeof(p->creator_cpus), (cpu_set_t *)&p->creator_cpus))
+            p->confine = false;
         err = start_threads(p);
     }
     if (err)
@@ -250,8 +264,7 @@ void pool_destroy(struct pool *p)
     }
     for (size_t k = 1; k <= p->n_started; k++)
         pthread_join(p->threads[k].thread, NULL);
-    if (p->has_caller && pthread_equal(p->caller, pthread_self()))
-        confine(&p->caller_cpus);
+    pool_release_caller(p);
     for (size_t i = 0; i < p->n_nodes; i++)
         free_node(p->nodes[i]);
     free(p->threads);

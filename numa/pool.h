@@ -1,9 +1,9 @@
 /*
  * pool.h - workers pinned to cores, a team per node: run one function on all of them, then join.
  *
- * The thread that calls pool_run is worker 0. Barriers are hierarchical: workers count down inside their node, the last one
- * raises the node's epoch flag (alone on 128 bytes), and waiters watch the flags of the other nodes. They spin with pause; with more
- * workers than allowed CPUs they yield instead, and idle workers sleep on a futex.
+ * The thread that calls pool_run is worker 0. Barriers are hierarchical: workers count inside their node, the last one raises
+ * the node's epoch flag (alone on 128 bytes), watches those of the other nodes and releases its own. Waiters spin with pause; with
+ * more workers than allowed CPUs they yield instead; whoever waits for more than a few milliseconds sleeps on a futex.
  */
 #ifndef FOURWAY_NUMA_POOL_H
 #define FOURWAY_NUMA_POOL_H
@@ -25,9 +25,10 @@ struct worker {
 typedef void (*pool_fn)(const struct worker *w, void *arg);
 
 /*
- * n_threads = 0: one a physical core. Fewer than nodes is raised to one a node, with a log line. Threads are dealt over nodes in proportion
- * to their cores. pin: bind each worker to one CPU (the caller's thread too, at its first pool_run); off when there are more workers than CPUs.
- * Returns 0, -EINVAL, -ENOMEM or -EAGAIN (logged).
+ * n_threads = 0: one a physical core. Fewer than nodes is raised to one a node, with a log line. Threads are dealt over nodes in
+ * proportion to their cores. Each worker is bound to one CPU; with more workers than CPUs to its node's CPUs, on virtual nodes then
+ * to none. That holds for the caller's thread, too, from its first pool_run on (see pool_release_caller).
+ * `t` stays the caller's and must outlive the pool. Returns 0, -EINVAL, -ENOMEM or -EAGAIN (logged).
  */
 int pool_create(struct pool **p, const struct topology *t, size_t n_threads);
 void pool_destroy(struct pool *p);
@@ -37,8 +38,17 @@ size_t pool_n_nodes(const struct pool *p);
 size_t pool_node_workers(const struct pool *p, size_t node);
 const struct topology *pool_topology(const struct pool *p);
 
-/* Run fn(worker, arg) on every worker; returns when all have returned. Memory written before is seen by the workers, and by the caller after. */
+/*
+ * Run fn(worker, arg) on every worker; returns when all have returned. Memory written before is seen by the workers, and by the
+ * caller after. One call at a time.
+ */
 void pool_run(struct pool *p, pool_fn fn, void *arg);
+
+/*
+ * The thread that last called pool_run may use all of the creator's CPUs again; so does pool_destroy, and a call by another thread. For a
+ * thread that loads with the pool and then starts threads of its own: they inherit its CPUs.
+ */
+void pool_release_caller(struct pool *p);
 
 /* Inside fn: wait for all workers of this worker's node / of all nodes. All of them must call it. Full memory ordering. */
 void pool_barrier_node(const struct worker *w);

@@ -61,9 +61,8 @@ struct pool {
     struct pool_thread *threads;
     size_t n_started;           /* threads[1 .. n_started] run */
 
-    bool has_caller;            /* worker 0 is confined, and had `caller_cpus` before */
-    pthread_t caller;
-    struct id_set caller_cpus;
+    pid_t caller;               /* the thread that is confined as worker 0, or 0 */
+    struct id_set creator_cpus; /* what it gets back: the mask of the creator, for its own may be inherited from a worker 0 */
 
     alignas(POOL_LINE_BYTES) pool_fn fn;    /* NULL: end the thread. Written before the job flags are raised */
     void *arg;

@@ -15,7 +15,7 @@
 #include "common/log.h"
 #include "numa/sysfs_internal.h"
 
-enum { DISTANCE_LOCAL = 10, DISTANCE_REMOTE = 20 };     /* what the kernel assumes where the firmware says nothing */
+enum { DISTANCE_LOCAL = 10, DISTANCE_REMOTE = 20 }; /* what the kernel assumes where the firmware says nothing */
 
 /* CPUs that are online and in our affinity mask (or in the recorded one). */
 static int read_allowed_cpus(struct id_set *allowed, const char *root)
@@ -69,7 +69,7 @@ static int keep_one_per_core(struct id_set *cores, const struct id_set *allowed,
         struct id_set siblings;
         int err = sysfs_read_list(&siblings, "%s/sys/devices/system/cpu/cpu%d/topology/core_cpus_list", root, cpu);
 
-        if (err == -ENOENT)     /* before Linux 5.3 */
+        if (err == -ENOENT) /* before Linux 5.3 */
             err = sysfs_read_list(&siblings, "%s/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", root, cpu);
         if (err && err != -ENOENT)
             return err;
@@ -262,7 +262,7 @@ int topology_select(struct topology *t, const char *list)
         else
             free(t->nodes[i].cpus);
     }
-    for (size_t i = 0; i < keep; i++) {     /* from[] rises, so nothing is overwritten before it moved */
+    for (size_t i = 0; i < keep; i++) { /* from[] rises, so nothing is overwritten before it moved */
         t->nodes[i] = t->nodes[from[i]];
         for (size_t j = 0; j < keep; j++)
             t->distance[i][j] = t->distance[from[i]][from[j]];
@@ -309,8 +309,10 @@ int topology_make_virtual(struct topology *t, size_t n)
         const size_t begin = i * n_cpus / n, end = (i + 1) * n_cpus / n;
         struct topology_node *node = &v.nodes[v.n_nodes++];
 
-        *node = (struct topology_node){ .os_node = os_nodes[begin], .n_cpus = end > begin ? end - begin : 1,
-                                        .total_bytes = total_bytes / n, .free_bytes = free_bytes / n };
+        *node = (struct topology_node){ .os_node = os_nodes[begin],
+                                        .n_cpus = end > begin ? end - begin : 1,
+                                        .total_bytes = total_bytes / n,
+                                        .free_bytes = free_bytes / n };
         node->cpus = malloc(node->n_cpus * sizeof(*node->cpus));
         if (node->cpus)
             memcpy(node->cpus, cpus + begin, node->n_cpus * sizeof(*node->cpus));

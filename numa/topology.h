@@ -30,6 +30,7 @@ struct topology {
 };
 
 /* `root`: "" for this machine, or a folder that holds sys/devices/system/{node,cpu} and optionally allowed_cpus (a cpulist).
+ * Nodes with cores but no memory that the cpuset grants are left out with a warning; with neither in one place, one node is made up.
  * Returns 0 or a negative errno (logged). topology_free afterwards, always. */
 int topology_read(struct topology *t, const char *root);
 
@@ -41,7 +42,7 @@ int topology_make_virtual(struct topology *t, size_t n);
 
 void topology_free(struct topology *t);
 
-/* Bytes of memory this process can still get: MemAvailable, bounded by the cgroup's limits. */
+/* Bytes of memory this process can still get: MemAvailable, bounded by the cgroup's limits; UINT64_MAX if nothing says. */
 uint64_t topology_available_bytes(const char *root);
 
 #endif

@@ -18,13 +18,13 @@ enum { ARENA_BYTES = 24 << 20, HUGE_PAGES = 6, PAGE_BYTES = 4096 };
 
 static int n_wrong;
 
-#define EXPECT(condition, ...)              \
-    do {                                    \
-        if (!(condition)) {                 \
-            printf("wrong: " __VA_ARGS__);  \
-            printf(" (%s)\n", #condition);  \
-            n_wrong++;                      \
-        }                                   \
+#define EXPECT(condition, ...)             \
+    do {                                   \
+        if (!(condition)) {                \
+            printf("wrong: " __VA_ARGS__); \
+            printf(" (%s)\n", #condition); \
+            n_wrong++;                     \
+        }                                  \
     } while (0)
 
 static void check_topology(const struct topology *t, int n_expected, char **expected)
@@ -47,7 +47,7 @@ static void check_topology(const struct topology *t, int n_expected, char **expe
 }
 
 struct job {
-    struct place_arena *arenas;     /* one a node */
+    struct place_arena *arenas; /* one a node */
     const struct topology *topology;
 };
 

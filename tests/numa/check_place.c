@@ -19,7 +19,7 @@
 
 enum { MIB = 1 << 20 };
 
-static int mbind_errno, move_pages_errno;       /* 0: ask the kernel */
+static int mbind_errno, move_pages_errno; /* 0: ask the kernel */
 
 long __real_mbind(void *, unsigned long, int, const unsigned long *, unsigned long, unsigned);
 long __wrap_mbind(void *, unsigned long, int, const unsigned long *, unsigned long, unsigned);
@@ -40,7 +40,7 @@ long __wrap_move_pages(int pid, unsigned long n, void **pages, const int *nodes,
 
 static struct topology topology;
 static int n_logged;
-static char logged[512];        /* the last message */
+static char logged[512]; /* the last message */
 
 static void keep_message(void *arg, enum log_level level, const char *message)
 {
@@ -181,7 +181,7 @@ static void test_virtual_nodes_are_not_bound(void **state)
 {
     (void)state;
     assert_int_equal(topology_make_virtual(&topology, 5), 0);
-    mbind_errno = EIO;      /* nobody may ask */
+    mbind_errno = EIO; /* nobody may ask */
     for (size_t node = 0; node < 5; node++) {
         struct place_arena a;
         struct place_report r;
@@ -276,7 +276,7 @@ static void test_deal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_MACHINE(test_refused),       /* first: the warning comes once a process, also where the kernel really refuses */
+        ON_MACHINE(test_refused), /* first: the warning comes once a process, also where the kernel really refuses */
         ON_MACHINE(test_every_page_on_its_node),
         ON_MACHINE(test_neighbours_are_told_apart),
         ON_MACHINE(test_take),

@@ -22,10 +22,10 @@
 #include "common/log.h"
 #include "numa/pool.h"
 
-enum { MAX_WORKERS = 4096 };     /* twice the cores of any machine this is run on */
+enum { MAX_WORKERS = 4096 }; /* twice the cores of any machine this is run on */
 
 /* pthread_create is wrapped by the linker (CMakeLists.txt): from the n-th call on it fails, as under ulimit -u. */
-static int creates_left = -1;       /* -1: no limit */
+static int creates_left = -1; /* -1: no limit */
 
 int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -85,7 +85,7 @@ static struct pool *pool_of(const struct topology *t, size_t n_threads)
 
 struct roll {
     struct worker seen[MAX_WORKERS];
-    int calls[MAX_WORKERS], cpu[MAX_WORKERS], n_allowed[MAX_WORKERS];
+    int calls[MAX_WORKERS], cpu[MAX_WORKERS], n_allowed[MAX_WORKERS]; /* n_allowed: CPUs in the affinity mask */
     pthread_t thread[MAX_WORKERS];
 };
 
@@ -162,7 +162,7 @@ static void test_counts(void **state)
     struct pool *p = pool_of(&t, 1);
 
     (void)state;
-    assert_int_equal(pool_n_workers(p), 4);         /* raised to one a node */
+    assert_int_equal(pool_n_workers(p), 4); /* raised to one a node */
     assert_non_null(strstr(logged, "raised"));
     pool_destroy(p);
     assert_int_equal(pool_create(&p, &t, 1000000), -EINVAL);
@@ -175,7 +175,7 @@ static void test_counts(void **state)
     for (size_t i = 0; i < t.n_nodes; i++)
         n_cores += t.nodes[i].n_cpus;
     p = pool_of(&t, 0);
-    assert_int_equal(pool_n_workers(p), n_cores);   /* one a core */
+    assert_int_equal(pool_n_workers(p), n_cores); /* one a core */
     pool_destroy(p);
     topology_free(&t);
 }
@@ -222,16 +222,16 @@ static void test_pinning(void **state)
     }
     pool_destroy(p);
     assert_int_equal(sched_getaffinity(0, sizeof(after), &after), 0);
-    assert_true(CPU_EQUAL(&before, &after));        /* the caller has its CPUs back */
+    assert_true(CPU_EQUAL(&before, &after)); /* the caller has its CPUs back */
 
-    p = pool_of(&t, 2 * index);         /* more than cores: a node's workers share its CPUs */
+    p = pool_of(&t, 2 * index); /* more than cores: a node's workers share its CPUs */
     pool_run(p, sign, &r);
     for (size_t i = 0; i < 2 * index; i++)
         assert_int_equal(r.n_allowed[i], t.nodes[r.seen[i].node].n_cpus);
     pool_destroy(p);
     topology_free(&t);
 
-    t = machine(2);                     /* more than cores on virtual nodes: nobody is pinned */
+    t = machine(2); /* more than cores on virtual nodes: nobody is pinned */
     p = pool_of(&t, index + 1);
     pool_run(p, sign, &r);
     for (size_t i = 0; i < index + 1; i++)
@@ -258,18 +258,30 @@ static void test_another_thread_calls(void **state)
     struct topology t = machine(0);
     static struct handover h;
     pthread_t other;
+    cpu_set_t before, now;
 
     (void)state;
-    h = (struct handover){ .pool = pool_of(&t, 2) };
+    h = (struct handover){ .pool = pool_of(&t, 0) };
+    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
     pool_run(h.pool, sign, &h.roll);
     assert_true(pthread_equal(h.roll.thread[0], pthread_self()));
-    assert_int_equal(pthread_create(&other, NULL, call_from_elsewhere, &h), 0);
+    assert_int_equal(pthread_create(&other, NULL, call_from_elsewhere, &h), 0); /* inherits one CPU */
     assert_int_equal(pthread_join(other, NULL), 0);
     assert_true(pthread_equal(h.roll.thread[0], other));
+    assert_int_equal(h.roll.n_allowed[0], 1);
+    assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+    assert_true(CPU_EQUAL(&before, &now)); /* no longer worker 0 */
+
+    pool_run(h.pool, sign, &h.roll); /* the thread that was has ended */
+    assert_true(pthread_equal(h.roll.thread[0], pthread_self()));
+    assert_int_equal(h.roll.n_allowed[0], 1);
+    pool_release_caller(h.pool);
+    assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+    assert_true(CPU_EQUAL(&before, &now));
     pool_run(h.pool, sign, &h.roll);
-    assert_int_equal(h.roll.calls[0], 3);
-    assert_int_equal(h.roll.calls[1], 3);
     pool_destroy(h.pool);
+    assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+    assert_true(CPU_EQUAL(&before, &now));
     topology_free(&t);
 }
 
@@ -307,7 +319,7 @@ static uint64_t epochs_divisor = 1;
 struct stress {
     uint64_t n_epochs;
     bool delays;
-    uint64_t slot[MAX_WORKERS][16];     /* plain memory: only the barriers order it */
+    uint64_t slot[MAX_WORKERS][16]; /* plain memory: only the barriers order it */
     _Atomic uint64_t n_wrong;
 };
 
@@ -402,7 +414,7 @@ static void test_crowded_barriers(void **state)
 
 static void add_one(const struct worker *w, void *arg)
 {
-    uint64_t (*sum)[16] = arg;
+    uint64_t(*sum)[16] = arg;
 
     sum[w->index][0]++;
 }
@@ -412,7 +424,7 @@ static void check_runs(size_t n_virtual, size_t n_threads, int n_runs, useconds_
 {
     struct topology t = machine(n_virtual);
     struct pool *p = pool_of(&t, n_threads);
-    uint64_t (*sum)[16] = calloc(MAX_WORKERS, sizeof(*sum));
+    uint64_t(*sum)[16] = calloc(MAX_WORKERS, sizeof(*sum));
 
     assert_non_null(sum);
     if (n_runs > 1000)
@@ -436,8 +448,8 @@ static void test_runs(void **state)
     (void)state;
     check_runs(0, 1, 1000, 0);
     check_runs(0, 2, 50000, 0);
-    check_runs(0, 2, 100, 500);         /* workers still look for work */
-    check_runs(0, 2, 30, 5000);         /* workers sleep */
+    check_runs(0, 2, 100, 500); /* workers still look for work */
+    check_runs(0, 2, 30, 5000); /* workers sleep */
     check_runs(4, 12, 1000, 0);
     check_runs(4, 12, 100, 500);
 }
@@ -500,7 +512,7 @@ static void test_idle_costs_nothing(void **state)
         const uint64_t before = cpu_us();
         usleep(500000);
         const uint64_t spent = cpu_us() - before;
-        assert_true(spent < 5000);      /* 1 % of one CPU; two spinning workers would take 1000000 */
+        assert_true(spent < 5000); /* 1 % of one CPU; two spinning workers would take 1000000 */
         pool_destroy(p);
         topology_free(&t);
     }

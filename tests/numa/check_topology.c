@@ -23,7 +23,7 @@
 #define GIB (UINT64_C(1) << 30)
 
 static char root[256];
-static char logged[4096];       /* all messages since the last clear, a line each */
+static char logged[4096]; /* all messages since the last clear, a line each */
 
 static void keep_message(void *arg, enum log_level level, const char *message)
 {
@@ -125,7 +125,7 @@ static void test_one_socket(void **state)
     assert_string_equal(cpus_of(&t, 0), "0,1,2,3");
     assert_int_equal(t.n_allowed_cpus, 4);
     assert_int_equal(t.nodes[0].total_bytes, 64 * GIB);
-    assert_int_equal(t.nodes[0].free_bytes, 48 * GIB);      /* MemAvailable: the only node with memory */
+    assert_int_equal(t.nodes[0].free_bytes, 48 * GIB); /* MemAvailable: the only node with memory */
     assert_int_equal(t.distance[0][0], 10);
     assert_false(t.is_virtual);
     topology_free(&t);
@@ -144,7 +144,7 @@ static void test_two_sockets_list_one_thread_a_core(void **state)
     assert_string_equal(cpus_of(&t, 1), "4,5,6,7");
     assert_int_equal(t.n_allowed_cpus, 16);
     assert_int_equal(t.distance[0][1], 21);
-    assert_int_equal(t.nodes[1].free_bytes, 48 * GIB);      /* 32 free, 16 of page cache */
+    assert_int_equal(t.nodes[1].free_bytes, 48 * GIB); /* 32 free, 16 of page cache */
     topology_free(&t);
 }
 
@@ -165,15 +165,15 @@ static void test_affinity_decides(void **state)
     struct topology t;
 
     (void)state;
-    unpack("two-socket-smt");       /* cores {0,8} {1,9} .. {7,15}; 0-3 and 8-11 on node 0 */
+    unpack("two-socket-smt"); /* cores {0,8} {1,9} .. {7,15}; 0-3 and 8-11 on node 0 */
     put("allowed_cpus", "1,8-9,13,99\n");
     assert_int_equal(topology_read(&t, root), 0);
     assert_int_equal(t.n_allowed_cpus, 4);
-    assert_string_equal(cpus_of(&t, 0), "1,8");         /* of core {0,8} only the second thread is ours */
+    assert_string_equal(cpus_of(&t, 0), "1,8"); /* of core {0,8} only the second thread is ours */
     assert_string_equal(cpus_of(&t, 1), "13");
     topology_free(&t);
 
-    put("allowed_cpus", "0-2\n");                       /* a node without allowed CPUs is no node */
+    put("allowed_cpus", "0-2\n"); /* a node without allowed CPUs is no node */
     assert_int_equal(topology_read(&t, root), 0);
     assert_int_equal(t.n_nodes, 1);
     assert_int_equal(t.nodes[0].os_node, 0);
@@ -213,7 +213,7 @@ static void test_sub_numa_clusters(void **state)
     assert_int_equal(t.distance[0][2], 21);
     assert_int_equal(t.distance[3][2], 12);
 
-    assert_int_equal(topology_select(&t, "1,3"), 0);        /* distances move along */
+    assert_int_equal(topology_select(&t, "1,3"), 0); /* distances move along */
     assert_int_equal(t.n_nodes, 2);
     assert_int_equal(t.nodes[1].os_node, 3);
     assert_int_equal(t.distance[0][1], 21);
@@ -263,7 +263,7 @@ static void test_cpuset_memory(void **state)
     assert_int_equal(t.nodes[0].os_node, 2);
     topology_free(&t);
 
-    put("allowed_cpus", "0-3\n");       /* CPUs here, memory there: it still has to run */
+    put("allowed_cpus", "0-3\n"); /* CPUs here, memory there: it still has to run */
     assert_int_equal(topology_read(&t, root), 0);
     assert_int_equal(t.n_nodes, 1);
     assert_int_equal(t.nodes[0].os_node, 2);
@@ -291,7 +291,7 @@ static void test_gaps_and_offline_cpus(void **state)
     struct topology t;
 
     (void)state;
-    unpack("gaps-and-offline");     /* nodes 0, 4, 8; CPUs 1, 5 and 14 are offline; 11 is the second thread of 1, 15 of 5 */
+    unpack("gaps-and-offline"); /* nodes 0, 4, 8; CPUs 1, 5 and 14 are offline; 11 is the second thread of 1, 15 of 5 */
     assert_int_equal(topology_read(&t, root), 0);
     assert_int_equal(t.n_nodes, 3);
     assert_int_equal(t.nodes[1].os_node, 4);
@@ -300,7 +300,7 @@ static void test_gaps_and_offline_cpus(void **state)
     assert_string_equal(cpus_of(&t, 2), "8,9");
     assert_int_equal(t.distance[2][1], 21);
     assert_int_equal(t.distance[2][2], 10);
-    assert_int_equal(topology_select(&t, "1"), 0);      /* a count, not node 1 */
+    assert_int_equal(topology_select(&t, "1"), 0); /* a count, not node 1 */
     assert_int_equal(t.nodes[0].os_node, 0);
     topology_free(&t);
 }
@@ -353,7 +353,7 @@ static void test_broken_trees(void **state)
     struct topology t;
 
     (void)state;
-    assert_int_equal(topology_read(&t, root), -ENOENT);     /* an empty folder */
+    assert_int_equal(topology_read(&t, root), -ENOENT); /* an empty folder */
     topology_free(&t);
     unpack("two-socket-smt");
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
@@ -364,7 +364,7 @@ static void test_broken_trees(void **state)
         assert_int_equal(t.n_nodes, 0);
         topology_free(&t);
     }
-    put("sys/devices/system/node/node1/cpulist", "4-7");    /* no line feed, no second threads */
+    put("sys/devices/system/node/node1/cpulist", "4-7"); /* no line feed, no second threads */
     put("sys/devices/system/node/node1/distance", "x y z");
     put("sys/devices/system/node/node0/distance", "10 999");
     assert_int_equal(topology_read(&t, root), 0);
@@ -421,7 +421,7 @@ static void test_virtual_nodes(void **state)
     assert_int_equal(t.n_nodes, 2);
     assert_false(t.is_virtual);
 
-    assert_int_equal(topology_make_virtual(&t, 3), 0);      /* 8 cores: 2, 3, 3 in their order */
+    assert_int_equal(topology_make_virtual(&t, 3), 0); /* 8 cores: 2, 3, 3 in their order */
     assert_true(t.is_virtual);
     assert_int_equal(t.n_nodes, 3);
     assert_string_equal(cpus_of(&t, 0), "0,1");
@@ -434,7 +434,7 @@ static void test_virtual_nodes(void **state)
     assert_int_equal(t.distance[1][2], 20);
     assert_int_equal(t.n_allowed_cpus, 16);
 
-    assert_int_equal(topology_make_virtual(&t, 20), 0);     /* several nodes share a CPU */
+    assert_int_equal(topology_make_virtual(&t, 20), 0); /* several nodes share a CPU */
     assert_int_equal(t.n_nodes, 20);
     for (size_t i = 0; i < 20; i++) {
         assert_int_equal(t.nodes[i].n_cpus, 1);
@@ -446,23 +446,23 @@ static void test_virtual_nodes(void **state)
 static void test_available_bytes(void **state)
 {
     (void)state;
-    assert_true(topology_available_bytes(root) == UINT64_MAX);      /* nothing is known */
+    assert_true(topology_available_bytes(root) == UINT64_MAX); /* nothing is known */
     put("proc/meminfo", "MemTotal: 100 kB\nMemAvailable:      50 kB\n");
     assert_int_equal(topology_available_bytes(root), 50 * 1024);
 
     put("proc/meminfo", "MemAvailable: 1000000 kB\n");
     put("proc/self/cgroup", "0::/user/job\n");
-    assert_int_equal(topology_available_bytes(root), 1024000000);   /* no limits */
+    assert_int_equal(topology_available_bytes(root), 1024000000); /* no limits */
     put("sys/fs/cgroup/user/job/memory.max", "max\n");
     put("sys/fs/cgroup/user/memory.max", "500000\n");
     put("sys/fs/cgroup/user/memory.current", "300000\n");
-    assert_int_equal(topology_available_bytes(root), 200000);       /* the parent's limit holds */
+    assert_int_equal(topology_available_bytes(root), 200000); /* the parent's limit holds */
     put("sys/fs/cgroup/user/memory.stat", "anon 1\ninactive_file 60000\nactive_file 40000\n");
-    assert_int_equal(topology_available_bytes(root), 300000);       /* page cache can go */
+    assert_int_equal(topology_available_bytes(root), 300000); /* page cache can go */
     put("sys/fs/cgroup/user/memory.current", "700000\n");
     assert_int_equal(topology_available_bytes(root), 0);
 
-    put("proc/self/cgroup", "0::/host/path/of/a/container\n");      /* in the container only its own files are mounted */
+    put("proc/self/cgroup", "0::/host/path/of/a/container\n"); /* in the container only its own files are mounted */
     put("sys/fs/cgroup/memory.max", "4096\n");
     assert_int_equal(topology_available_bytes(root), 4096);
     put("proc/self/cgroup", "0::/../../outside\n");
@@ -514,7 +514,7 @@ static void test_this_machine(void **state)
     topology_free(&t);
     CPU_ZERO(&one);
     CPU_SET(last, &one);
-    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);       /* as taskset does */
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0); /* as taskset does */
     assert_int_equal(topology_read(&t, ""), 0);
     assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
     assert_int_equal(t.n_allowed_cpus, 1);

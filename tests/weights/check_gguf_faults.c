@@ -224,8 +224,8 @@ static void check_changed_while_read(void **state)
     size_t n_caught = 0;
 
     (void)state;
-    for (unsigned call = 1; call <= 7; call += 2) {     /* 3: the second walk of the first part; 7: of the second */
-        for (change_at = 0; change_at < 160; change_at++) {
+    for (unsigned call = 1; call <= 8; call++) {
+        for (change_at = 0; change_at < 200; change_at++) {
             for (change = -2; change <= 1; change += 3) {
                 struct log_capture lines;
                 struct gguf *g;

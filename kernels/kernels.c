@@ -14,6 +14,7 @@ void kernels_fill(struct kernels *table, enum isa level)
     logits_scalar(table);
     measure_scalar(table);
     if (level >= ISA_AVX2) {
+        matmul_avx2(table);
         matmul_float_avx2(table);
         measure_avx2(table);
     }

@@ -18,6 +18,7 @@ struct block {
     __m512 extra;           /* minima, or the scales of k 16..31; unused in types that have neither */
     __m512i q[8];
 };
+typedef struct block (*load_fn)(const void *panel, size_t b);
 
 INLINE __m512 load_halves(const half h[16])
 {
@@ -155,13 +156,14 @@ struct unpacked_block {
     uint8_t q[8][64];
 };
 
-INLINE void store_block(struct unpacked_block *out, const struct block *in)
+INLINE void store_block(struct unpacked_block *out, load_fn load, const void *panel, size_t b)
 {
-    _mm512_store_ps(out->scale, in->scale);
-    _mm512_store_ps(out->extra, in->extra);
+    const struct block in = load(panel, b);
+    _mm512_store_ps(out->scale, in.scale);
+    _mm512_store_ps(out->extra, in.extra);
 #pragma GCC unroll 8
     for (int g = 0; g < 8; g++)
-        _mm512_store_si512(out->q[g], in->q[g]);
+        _mm512_store_si512(out->q[g], in.q[g]);
 }
 
 INLINE struct block load_unpacked(const void *scratch, size_t b)

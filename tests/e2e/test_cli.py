@@ -53,8 +53,8 @@ class Commands(unittest.TestCase):
     def test_bad_files(self):
         with open(model_path(), "rb") as f:
             head = f.read(4 << 20)
-        files = {"truncated": (head, "truncated"), "magic": (b"GGML" + head[4:100], "magic"), "empty": (b"", "empty"),
-                 "short": (head[:20], "short"), "version": (head[:4] + b"\x63\0\0\0" + head[8:1000], "99"),
+        files = {"truncated": (head, "truncated"), "magic": (b"GGML" + head[4:100], "not a GGUF file"),
+                 "empty": (b"", "truncated"), "short": (head[:20], "truncated"), "version": (head[:4] + b"\x63\0\0\0" + head[8:1000], "99"),
                  "architecture": (gguf_with("mamba9"), "gemma3")}
         with tempfile.TemporaryDirectory() as folder:
             for name, (data, clue) in files.items():

@@ -16,11 +16,23 @@ void kernels_fill(struct kernels *table, enum isa level)
     if (level >= ISA_AVX2) {
         matmul_avx2(table);
         matmul_float_avx2(table);
+        quantize_avx2(table);
+        norm_avx2(table);
+        activation_avx2(table);
+        rope_avx2(table);
+        attention_avx2(table);
+        logits_avx2(table);
         measure_avx2(table);
     }
     if (level >= ISA_AVX512) {
         matmul_avx512(table);
         matmul_float_avx512(table);
+        quantize_avx512(table);
+        norm_avx512(table);
+        activation_avx512(table);
+        rope_avx512(table);
+        attention_avx512(table);
+        logits_avx512(table);
         measure_avx512(table);
     }
 }

@@ -1,0 +1,269 @@
+/*
+ * attention_template.h - attention over one chunk for a level's vec.h. scalar/attention.c is the definition.
+ *
+ * Scores and values are one operation: out[i][lane] = chain over rows of fma(x[i][row], m[row][lane], out[i][lane]). For scores
+ * the rows of m are dims and its lanes positions, for values the rows are positions and the lanes dims, and both lie in memory
+ * as pairs of rows (bf16) or as rows (float32). A tile holds the accumulators of several queries in registers, so that m is
+ * read and widened once for all of them.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/functions.h"
+#include "kernels/kernels_internal.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+struct product {
+    const void *m;              /* bf16 m[][row_length][2] or float m[][row_length] */
+    size_t row_length;
+    size_t first, end;          /* rows; others are not used */
+    const float *const *x;      /* one row of coefficients a query */
+    float *const *out;
+};
+
+ALWAYS_INLINE void load_rows(enum kv_type type, const struct product *p, size_t pair, size_t lane, vec *even, vec *odd)
+{
+    if (type == KV_BF16) {
+        vec_load_bf16_pairs((const bf16 *)p->m + (pair * p->row_length + lane) * 2, even, odd);
+    } else {
+        const float *row = (const float *)p->m + 2 * pair * p->row_length + lane;
+        *even = vec_load(row);
+        *odd = vec_load(row + p->row_length);
+    }
+}
+
+/* n_q queries, n_vecs registers of lanes from `lane`; all but p, query and lane are constants where this is inlined. */
+ALWAYS_INLINE void product_tile(enum kv_type type, size_t n_q, size_t n_vecs, const struct product *p, const size_t query[],
+                                size_t lane)
+{
+    vec sum[TILE_QUERIES][4], even[4], odd[4];
+    const float *x[TILE_QUERIES];
+
+#pragma GCC unroll 8
+    for (size_t i = 0; i < n_q; i++) {
+        x[i] = p->x[query[i]];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < n_vecs; v++)
+            sum[i][v] = vec_load(p->out[query[i]] + lane + v * VEC_LANES);
+    }
+    for (size_t row = p->first & ~(size_t)1; row < p->end; row += 2) {
+#pragma GCC unroll 4
+        for (size_t v = 0; v < n_vecs; v++)
+            load_rows(type, p, row / 2, lane + v * VEC_LANES, &even[v], &odd[v]);
+        if (row >= p->first) {
+#pragma GCC unroll 8
+            for (size_t i = 0; i < n_q; i++) {
+                const vec c = vec_set(x[i][row]);
+#pragma GCC unroll 4
+                for (size_t v = 0; v < n_vecs; v++)
+                    sum[i][v] = vec_fma(c, even[v], sum[i][v]);
+            }
+        }
+        if (row + 1 < p->end) {
+#pragma GCC unroll 8
+            for (size_t i = 0; i < n_q; i++) {
+                const vec c = vec_set(x[i][row + 1]);
+#pragma GCC unroll 4
+                for (size_t v = 0; v < n_vecs; v++)
+                    sum[i][v] = vec_fma(c, odd[v], sum[i][v]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < n_q; i++) {
+#pragma GCC unroll 4
+        for (size_t v = 0; v < n_vecs; v++)
+            vec_store(p->out[query[i]] + lane + v * VEC_LANES, sum[i][v]);
+    }
+}
+
+ALWAYS_INLINE void product_lanes(enum kv_type type, size_t n_q, const struct product *p, const size_t query[], size_t lane,
+                                 size_t end)
+{
+    const size_t n_vecs = TILE_VECS / n_q < 4 ? TILE_VECS / n_q : 4;
+
+    for (; lane + (n_vecs - 1) * VEC_LANES < end; lane += n_vecs * VEC_LANES)
+        product_tile(type, n_q, n_vecs, p, query, lane);
+    for (; lane < end; lane += VEC_LANES)
+        product_tile(type, n_q, 1, p, query, lane);
+}
+
+/* Lanes from `lane`, a multiple of 16, to `end` rounded up to one, of all queries. */
+ALWAYS_INLINE void product_all(enum kv_type type, const struct product *p, size_t n_queries, size_t lane, size_t end)
+{
+    if (p->end <= p->first)
+        return;
+    for (size_t at = 0; at < n_queries; at += TILE_QUERIES) {
+        const size_t left = n_queries - at;
+        size_t query[TILE_QUERIES];
+
+        /* Five to seven queries are rounded up to eight by repeating the last, which then writes the same result again. */
+        for (size_t i = 0; i < TILE_QUERIES; i++)
+            query[i] = at + (i < left ? i : left - 1);
+        if (left == 1)
+            product_lanes(type, 1, p, query, lane, end);
+        else if (left == 2)
+            product_lanes(type, 2, p, query, lane, end);
+        else if (left == 3)
+            product_lanes(type, 3, p, query, lane, end);
+        else if (TILE_QUERIES == 4 || left == 4)
+            product_lanes(type, 4, p, query, lane, end);
+        else
+            product_lanes(type, TILE_QUERIES, p, query, lane, end);
+    }
+}
+
+static void product_bf16(const struct product *p, size_t n_queries, size_t lane, size_t end)
+{
+    product_all(KV_BF16, p, n_queries, lane, end);
+}
+
+static void product_f32(const struct product *p, size_t n_queries, size_t lane, size_t end)
+{
+    product_all(KV_F32, p, n_queries, lane, end);
+}
+
+typedef void (*product_fn)(const struct product *p, size_t n_queries, size_t lane, size_t end);
+
+/* Scores to probabilities in s[64], for positions lo .. hi - 1; all others of the same blocks of 16 become 0. */
+static void softmax(float *s, size_t lo, size_t hi, float scale, float softcap, float *max_out, float *sum_out)
+{
+    const size_t first = lo / VEC_LANES * VEC_LANES;
+    vec max = vec_set(-INFINITY), sum = vec_set(0);
+
+    for (size_t j = first; j < hi; j += VEC_LANES) {
+        vec a = vec_mul(vec_load(s + j), vec_set(scale));
+        if (softcap > 0)
+            a = vec_mul(vec_set(softcap), vec_tanh(vec_div(a, vec_set(softcap))));
+        vec_store(s + j, a);
+        a = vec_select(vmask_first(vec_lanes(hi - j)), a, vec_set(-INFINITY));
+        if (j < lo)
+            a = vec_select(vmask_first(lo - j), vec_set(-INFINITY), a);
+        max = vec_max(a, max);
+    }
+    const float largest = vec_largest(max);
+    for (size_t j = first; j < hi; j += VEC_LANES) {
+        vec e = vec_exp(vec_sub(vec_load(s + j), vec_set(largest)));
+        e = vec_select(vmask_first(vec_lanes(hi - j)), e, vec_set(0));
+        if (j < lo)
+            e = vec_select(vmask_first(lo - j), vec_set(0), e);
+        vec_store(s + j, e);
+        sum = vec_add(sum, e);
+    }
+    *max_out = largest + 0.0f;
+    *sum_out = vec_sum(sum);
+}
+
+static void attend(product_fn product, const struct attend_args *args)
+{
+    const size_t head_dim = args->head_dim;
+    float scores[ATTEND_MAX_Q][KV_CHUNK] __attribute__((aligned(64)));
+    const float *q[ATTEND_MAX_Q], *p[ATTEND_MAX_Q];
+    float *s[ATTEND_MAX_Q], *out[ATTEND_MAX_Q];
+    size_t query[ATTEND_MAX_Q], n = 0;
+    size_t lowest = KV_CHUNK, highest = 0, all_lo = 0, all_hi = KV_CHUNK;   /* of any query, and of all */
+
+    memset(args->out, 0, args->n_q * head_dim * sizeof(*args->out));
+    for (size_t i = 0; i < args->n_q; i++) {
+        const size_t lo = args->lo[i], hi = args->hi[i];
+        if (lo >= hi) {
+            args->max[i] = -INFINITY;
+            args->sum[i] = 0;
+            continue;
+        }
+        lowest = lo < lowest ? lo : lowest;
+        highest = hi > highest ? hi : highest;
+        all_lo = lo > all_lo ? lo : all_lo;
+        all_hi = hi < all_hi ? hi : all_hi;
+        query[n] = i;
+        q[n] = args->q[i];
+        p[n] = s[n] = scores[n];
+        out[n] = args->out + i * head_dim;
+        n++;
+    }
+    if (all_hi < all_lo)
+        all_hi = all_lo;
+
+    struct product keys = { .m = args->k, .row_length = KV_CHUNK, .first = 0, .end = head_dim, .x = q, .out = s };
+    memset(scores, 0, n * sizeof(scores[0]));
+    product(&keys, n, lowest / VEC_LANES * VEC_LANES, highest);
+    for (size_t i = 0; i < n; i++) {
+        const size_t to = query[i];
+        softmax(scores[i], args->lo[to], args->hi[to], args->scale, args->softcap, &args->max[to], &args->sum[to]);
+    }
+
+    /* The positions that all queries share go together. Before and after them each query goes on its own, in order. */
+    struct product values = { .m = args->v, .row_length = head_dim };
+    for (size_t i = 0; i < n; i++) {
+        const size_t hi = args->hi[query[i]];
+        values.x = p + i;
+        values.out = out + i;
+        values.first = args->lo[query[i]];
+        values.end = hi < all_lo ? hi : all_lo;
+        product(&values, 1, 0, head_dim);
+    }
+    values = (struct product){ .m = args->v, .row_length = head_dim, .first = all_lo, .end = all_hi, .x = p, .out = out };
+    product(&values, n, 0, head_dim);
+    for (size_t i = 0; i < n; i++) {
+        values.x = p + i;
+        values.out = out + i;
+        values.first = all_hi;
+        values.end = args->hi[query[i]];
+        product(&values, 1, 0, head_dim);
+    }
+}
+
+static void attend_bf16(const struct attend_args *args)
+{
+    attend(product_bf16, args);
+}
+
+static void attend_f32(const struct attend_args *args)
+{
+    attend(product_f32, args);
+}
+
+static void kv_store_bf16(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim)
+{
+    bf16 *keys = (bf16 *)k_chunk + 2 * position, *values = (bf16 *)v_chunk + position / 2 * head_dim * 2 + position % 2;
+
+    for (size_t d = 0; d < head_dim; d += VEC_LANES) {
+        bf16 key[VEC_LANES], value[VEC_LANES];
+        vec_store_bf16(key, vec_load(k + d));
+        vec_store_bf16(value, vec_load(v + d));
+        for (size_t i = 0; i < VEC_LANES; i += 2)
+            memcpy(keys + (d + i) * KV_CHUNK, key + i, 2 * sizeof(*key));
+        for (size_t i = 0; i < VEC_LANES; i++)
+            values[(d + i) * 2] = value[i];
+    }
+}
+
+static void attend_merge(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim)
+{
+    if (lc == 0)
+        return;
+    if (*l == 0) {
+        *m = mc;
+        *l = lc;
+        memcpy(o, oc, head_dim * sizeof(*o));
+        return;
+    }
+    const float max = mc > *m ? mc : *m;
+    const vec a = vec_exp(vec_set(*m - max)), b = vec_exp(vec_set(mc - max));
+    *m = max;
+    *l = fmaf(*l, vec_first(a), lc * vec_first(b));
+    for (size_t d = 0; d < head_dim; d += VEC_LANES) {
+        const size_t lanes = vec_lanes(head_dim - d);
+        vec_store_first(o + d, vec_fma(vec_load_first(o + d, lanes), a, vec_mul(vec_load_first(oc + d, lanes), b)), lanes);
+    }
+}
+
+static void attend_finish(float *out, const float *o, float l, size_t head_dim)
+{
+    for (size_t d = 0; d < head_dim; d += VEC_LANES) {
+        const size_t lanes = vec_lanes(head_dim - d);
+        vec result = l == 0 ? vec_set(0) : vec_div(vec_load_first(o + d, lanes), vec_set(l));
+        vec_store_first(out + d, result, lanes);
+    }
+}

@@ -1,0 +1,12 @@
+#include "kernels/avx2/vec.h"
+
+#include "kernels/attention_template.h"
+
+void attention_avx2(struct kernels *table)
+{
+    table->kv_store[KV_BF16] = kv_store_bf16;      /* float32 needs no rounding: stores alone */
+    table->attend[KV_BF16] = attend_bf16;
+    table->attend[KV_F32] = attend_f32;
+    table->attend_merge = attend_merge;
+    table->attend_finish = attend_finish;
+}

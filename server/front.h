@@ -1,0 +1,58 @@
+/*
+ * front.h - the part between HTTP and the engine: routes, admission, and the jobs that turn engine events into replies.
+ *
+ * Each completion request is a job, an actor: everything that happens to it (the request, engine events, a client that left, a deadline,
+ * the end of the server) is put into its inbox, and one pool thread at a time works it off. So a job's state needs no lock, and
+ * nobody who posts, least of all the engine's thread, ever waits for one.
+ */
+#ifndef FOURWAY_SERVER_FRONT_H
+#define FOURWAY_SERVER_FRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/api.h"
+#include "server/engine.h"
+#include "server/http.h"
+
+struct front;
+
+/* What /v1/models, /version and the start-up lines tell of the loaded model. */
+struct front_facts {
+    const char *isa;
+    uint64_t n_vocab, n_ctx_train, n_embd, n_params, file_bytes;
+};
+
+struct front_options {
+    struct api_model model;         /* what it points to outlives the front */
+    const char *template_source;    /* of the chat template; for /tokenizer_info */
+    int64_t created;                /* unix time */
+    size_t max_waiting;             /* as the engine's; 0: 512 */
+    uint64_t max_waiting_tokens;    /* 0: no limit */
+    size_t n_keys;                  /* of the key file; 0: no keys, no limit per key */
+    double queue_s;                 /* longest wait for the engine to begin; 0: 120 */
+    double ping_s;                  /* of silence in a stream, then a comment; 0: 30 */
+    unsigned n_intake, n_output;    /* threads that read requests, and that work off events; 0: 2, 1 */
+};
+
+/* 0, or a negative errno (logged). */
+int front_create(struct front **f, const struct front_options *o);
+/* Set the callbacks of `o`. */
+void front_serve(struct front *f, struct http_options *o);
+/* The engine, before HTTP starts; its callback is front_on_event with the front as argument. */
+void front_set_engine(struct front *f, struct engine *e);
+void front_on_event(void *front, const struct engine_event *event);
+/* The model is loaded. */
+void front_set_facts(struct front *f, const struct front_facts *facts);
+
+/*
+ * Refuse new requests, wait up to `patience_s` for those in flight, then end them with an error. Returns when all are answered, or after two
+ * more seconds. True when none had to be ended.
+ */
+bool front_drain(struct front *f, double patience_s);
+
+/* After http_stop and engine_destroy. NULL is fine. */
+void front_destroy(struct front *f);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * front_internal.h - the state of the front and its jobs, shared by the files front*.c.
+ */
+#ifndef FOURWAY_SERVER_FRONT_INTERNAL_H
+#define FOURWAY_SERVER_FRONT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/buf.h"
+#include "server/completion.h"
+#include "server/front.h"
+#include "server/router.h"
+#include "server/work_pool.h"
+
+enum { FRONT_PER_KEY = 32 };    /* requests in flight of one key */
+
+struct front {
+    struct front_options options;
+    struct engine *engine;
+    struct router router;
+    struct work_pool intake, output;
+    atomic_bool draining, has_facts;
+    struct front_facts facts;               /* once has_facts */
+    atomic_uint *in_flight;                 /* per key, from 1 */
+    _Atomic uint64_t n_finished, n_generated;       /* for the mean length of an answer */
+    pthread_mutex_t jobs_lock;
+    pthread_cond_t jobs_gone;               /* with jobs_lock: the list became empty */
+    struct job *jobs;                       /* under jobs_lock: those that are not answered or still have sequences */
+};
+
+enum route_id {
+    ROUTE_COMPLETIONS, ROUTE_CHAT, ROUTE_TOKENIZE, ROUTE_DETOKENIZE, ROUTE_APPLY_TEMPLATE,
+    ROUTE_MODELS, ROUTE_MODEL, ROUTE_TOKENIZER_INFO, ROUTE_HEALTH, ROUTE_LIVEZ, ROUTE_READYZ, ROUTE_VERSION, ROUTE_NOT_BUILT
+};
+
+struct route {
+    const char *path;
+    enum route_id id;
+    bool post;          /* POST alone; else GET and HEAD */
+    bool open;          /* needs no key */
+    bool prefix;        /* `path` and anything after it */
+    bool engine;        /* needs a model that is loaded */
+};
+
+/* Messages to a job. */
+enum { JOB_START = 1, JOB_GONE = 2, JOB_TICK = 4, JOB_STOP = 8, JOB_LOST = 16 };
+
+struct job {
+    struct work_item item;                  /* first: the pool gives it back */
+    struct front *front;
+    struct http_exchange *x;
+    const struct route *route;
+    int key;
+    bool plain;                             /* Accept: text/plain */
+    bool verbose;                           /* /health?verbose=1 */
+    uint64_t arrived_ns;
+
+    pthread_mutex_t lock;
+    unsigned messages;                      /* under lock, like the two below */
+    struct buf inbox;                       /* struct completion_event, its alternatives, the next one ... */
+    bool scheduled;                         /* a pool thread has it, or will */
+    bool *finish_lost;                      /* per sequence: there was no memory for its last event */
+
+    /* Only the pool thread that has the job. */
+    struct buf events;                      /* the inbox it took */
+    struct completion *completion;
+    uint64_t *ids;                          /* of the router, per sequence; 0: not with the engine */
+    bool gone, streaming, replied, ended;
+    int status;                             /* for the log */
+
+    _Atomic uint64_t silent_since_ns;       /* of a stream; 0: no pings */
+    _Atomic uint64_t ping_ns;
+    _Atomic uint64_t queue_deadline_ns;     /* 0: the engine has begun */
+
+    struct job *previous, *next;            /* under front->jobs_lock */
+    bool listed;
+};
+
+/* front_job.c */
+struct job *job_create(struct front *f, struct http_exchange *x, const struct route *route);
+void job_free(struct job *job);
+void job_post(struct job *job, unsigned message);
+void job_run(struct work_item *item);
+
+/* front_output.c: pool thread only. */
+void job_deliver(struct job *job);          /* send what the completion has, cancel what it wants cancelled, end when all is done */
+void job_fail(struct job *job, const struct api_error *e);      /* before there is a completion */
+void job_tick(struct job *job, uint64_t now);
+void job_reply(struct job *job, struct buf *body);
+
+/* front_routes.c */
+const struct route *route_find(const char *path);
+void route_allow(const struct route *route, struct http_exchange *x);       /* the header Allow */
+int route_admit(struct front *f, const struct route *route, size_t body_bytes, struct api_error *e);
+void route_answer(struct front *f, struct job *job);        /* the routes that need neither body nor engine */
+
+#endif

@@ -1,0 +1,335 @@
+/*
+ * front_job.c - one request as an actor: its inbox, its start, and the loop that works it off.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "server/front_internal.h"
+
+struct job *job_create(struct front *f, struct http_exchange *x, const struct route *route)
+{
+    struct job *job = calloc(1, sizeof(*job));
+
+    if (!job)
+        return NULL;
+    job->front = f;
+    job->x = x;
+    job->route = route;
+    job->arrived_ns = clock_now_ns();
+    pthread_mutex_init(&job->lock, NULL);
+    return job;
+}
+
+void job_free(struct job *job)
+{
+    if (!job)
+        return;
+    completion_free(job->completion);
+    buf_free(&job->inbox);
+    buf_free(&job->events);
+    free(job->ids);
+    free(job->finish_lost);
+    pthread_mutex_destroy(&job->lock);
+    free(job);
+}
+
+/* With the lock held: true when the caller must hand the job to a pool, with a reference of the pool's own. */
+static bool schedule(struct job *job)
+{
+    if (job->scheduled)
+        return false;
+    job->scheduled = true;
+    http_ref(job->x);
+    return true;
+}
+
+void job_post(struct job *job, unsigned message)
+{
+    struct front *f = job->front;
+
+    pthread_mutex_lock(&job->lock);
+    job->messages |= message;
+    const bool push = schedule(job);
+    pthread_mutex_unlock(&job->lock);
+    if (push)
+        work_pool_push(message & JOB_START ? &f->intake : &f->output, &job->item);
+}
+
+/*
+ * On the engine's thread. The job lives until it has worked off the last event of each of its sequences; a reference keeps it while its
+ * lock is being released.
+ */
+void front_on_event(void *arg, const struct engine_event *e)
+{
+    struct front *f = arg;
+    uint32_t sequence;
+    struct job *job = router_find(&f->router, e->id, &sequence);
+
+    if (!job)
+        return;
+    const struct completion_event kept = {
+        .sequence = sequence, .type = e->type, .reason = e->reason, .n_tokens = e->n_tokens, .n_prompt = e->n_prompt,
+        .n_cached = e->n_cached, .token = e->token, .logprob = e->logprob, .n_top = e->n_top, .at_ns = clock_now_ns(),
+        .queue_ns = e->queue_ns, .prompt_ns = e->prompt_ns, .decode_ns = e->decode_ns,
+    };
+    struct http_exchange *x = job->x;
+    http_ref(x);
+    pthread_mutex_lock(&job->lock);
+    if (buf_reserve(&job->inbox, sizeof(kept) + e->n_top * sizeof(e->top[0]))) {
+        buf_append(&job->inbox, &kept, sizeof(kept));
+        buf_append(&job->inbox, e->top, e->n_top * sizeof(e->top[0]));
+    } else {
+        job->messages |= JOB_LOST;
+        job->finish_lost[sequence] |= e->type == ENGINE_FINISHED;
+    }
+    const bool push = schedule(job);
+    pthread_mutex_unlock(&job->lock);
+    if (push)
+        work_pool_push(&f->output, &job->item);
+    http_unref(x);
+}
+
+static void start_simple(struct job *job)
+{
+    const struct api_model *m = &job->front->options.model;
+    struct engine_status status;
+    struct buf out = { 0 };
+    struct api_error e;
+    size_t n;
+    const char *body = http_body(job->x, &n);
+    int err;
+
+    engine_status(job->front->engine, &status);
+    switch (job->route->id) {
+    case ROUTE_TOKENIZE:
+        err = api_tokenize(m, status.n_ctx, body, n, &out, &e);
+        break;
+    case ROUTE_DETOKENIZE:
+        err = api_detokenize(m, body, n, &out, &e);
+        break;
+    default:
+        err = api_apply_template(m, body, n, &out, &e);
+        break;
+    }
+    http_drop_body(job->x);
+    if (err)
+        job_fail(job, &e);
+    else
+        job_reply(job, &out);
+    buf_free(&out);
+}
+
+static void refused_by_engine(struct job *job, int err, struct api_error *e)
+{
+    const struct api_request *r = completion_request(job->completion);
+    struct engine_status s;
+
+    switch (err) {
+    case -EAGAIN:
+    case -EBUSY:
+    case -ESHUTDOWN:
+        if (route_admit(job->front, job->route, 0, e) == 0)     /* it was so a moment ago */
+            api_error_set(e, API_SERVER_OVERLOADED, NULL, "the queue is full");
+        break;
+    case -E2BIG:
+        engine_status(job->front->engine, &s);
+        api_error_set(e, API_CONTEXT_LENGTH_EXCEEDED, r->route == API_CHAT ? "messages" : "prompt",
+                      "prompt and answer do not fit the context of %u tokens", s.n_ctx);
+        e->has_context = true;
+        e->n_prompt_tokens = r->prompts[0].n;
+        e->n_ctx = s.n_ctx;
+        break;
+    default:
+        api_error_internal(e, err);
+        break;
+    }
+}
+
+/* Submit the sequences that need the engine; when one is refused, all are given up. */
+static void submit(struct job *job)
+{
+    struct front *f = job->front;
+    struct completion *c = job->completion;
+    const struct api_request *r = completion_request(c);
+    const size_t n = completion_n_sequences(c);
+    int err = 0;
+
+    job->ids = calloc(n, sizeof(*job->ids));
+    job->finish_lost = calloc(n, sizeof(*job->finish_lost));
+    if (!job->ids || !job->finish_lost)
+        err = -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        struct engine_request q;
+        if (!completion_engine_request(c, i, &q))
+            continue;
+        if (!err) {
+            q.id = job->ids[i] = router_add(&f->router, job, (uint32_t)i);
+            if (r->timeout_s > 0)
+                q.deadline_ns = job->arrived_ns + (uint64_t)(r->timeout_s * 1e9);
+            err = q.id ? engine_submit(f->engine, &q) : -EBUSY;
+            if (!err)
+                continue;
+            struct api_error e;
+            refused_by_engine(job, err, &e);
+            completion_abort(c, &e);
+        }
+        if (job->ids && job->ids[i]) {
+            router_remove(&f->router, job->ids[i]);
+            job->ids[i] = 0;
+        }
+        completion_close_sequence(c, i);
+    }
+}
+
+static int make_completion(struct job *job, struct api_request *request, struct api_error *e)
+{
+    struct completion_options o = {
+        .tokenizer = job->front->options.model.tokenizer, .fingerprint = "fourway-" FOURWAY_VERSION, .created = time(NULL),
+        .arrived_ns = job->arrived_ns, .plain = job->plain,
+    };
+    uint64_t random[2];
+
+    if (job->plain && request->n_prompts * request->n > 1) {
+        api_request_free(request);
+        return api_error_set(e, API_INVALID_VALUE, "n", "Accept: text/plain needs one prompt and n = 1");
+    }
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        random[0] = random[1] = (uint64_t)(uintptr_t)job;
+    snprintf(o.id, sizeof(o.id), "%016llx%08llx", (unsigned long long)random[0], (unsigned long long)(random[1] & 0xffffffff));
+    int err = completion_create(&job->completion, request, &o);
+    return err ? api_error_internal(e, err) : 0;
+}
+
+static void start_completion(struct job *job)
+{
+    struct front *f = job->front;
+    struct api_request *request;
+    struct engine_status status;
+    struct api_error e;
+    size_t n;
+    const char *body = http_body(job->x, &n);
+
+    int err = route_admit(f, job->route, n, &e);
+    if (!err) {
+        engine_status(f->engine, &status);
+        err = api_read(&request, job->route->id == ROUTE_CHAT ? API_CHAT : API_COMPLETIONS, &f->options.model, status.n_ctx, body, n, &e);
+    }
+    http_drop_body(job->x);
+    if (!err && *request->label && http_label_is_ours(job->x))
+        http_set_label(job->x, request->label);
+    if (!err)
+        err = make_completion(job, request, &e);
+    if (err) {
+        job_fail(job, &e);
+        return;
+    }
+    const uint64_t now = clock_now_ns();
+    const double ping_s = request->ping_s < 0 ? f->options.ping_s : request->ping_s;
+    job->ping_ns = (uint64_t)(ping_s * 1e9);
+    job->silent_since_ns = request->stream && !job->plain && ping_s > 0 ? now : 0;
+    job->queue_deadline_ns = now + (uint64_t)(f->options.queue_s * 1e9);
+    completion_start(job->completion);
+    submit(job);
+}
+
+/* The events of the inbox, in order. The last of a sequence frees its id. */
+static void work_off(struct job *job)
+{
+    const struct buf *b = &job->events;
+
+    if (b->len)
+        job->queue_deadline_ns = 0;
+    for (size_t at = 0; at < b->len;) {
+        struct completion_event e;
+        struct token_logprob top[SAMPLER_MAX_TOP];
+        memcpy(&e, b->data + at, sizeof(e));
+        at += sizeof(e);
+        memcpy(top, b->data + at, e.n_top * sizeof(top[0]));
+        at += e.n_top * sizeof(top[0]);
+        completion_push(job->completion, &e, top);
+        if (e.type == ENGINE_FINISHED && job->ids[e.sequence]) {
+            router_remove(&job->front->router, job->ids[e.sequence]);
+            job->ids[e.sequence] = 0;
+        }
+    }
+}
+
+/* Without memory for an event the text is not whole any more: the request fails, but each of its sequences still ends. */
+static void work_off_lost(struct job *job)
+{
+    struct api_error e;
+
+    api_error_internal(&e, -ENOMEM);
+    completion_abort(job->completion, &e);
+    for (size_t i = 0; i < completion_n_sequences(job->completion); i++) {
+        pthread_mutex_lock(&job->lock);
+        const bool lost = job->finish_lost[i];
+        job->finish_lost[i] = false;
+        pthread_mutex_unlock(&job->lock);
+        if (lost) {
+            router_remove(&job->front->router, job->ids[i]);
+            job->ids[i] = 0;
+            completion_close_sequence(job->completion, i);
+        }
+    }
+}
+
+static void work_off_messages(struct job *job, unsigned messages)
+{
+    struct api_error e;
+
+    if (messages & JOB_GONE)
+        job->gone = true;
+    if (messages & JOB_START) {
+        if (job->gone)
+            job_fail(job, NULL);
+        else if (job->route->engine)
+            start_completion(job);
+        else
+            start_simple(job);
+    }
+    if (!job->completion)
+        return;
+    work_off(job);
+    if (messages & JOB_LOST)
+        work_off_lost(job);
+    if (job->gone)
+        completion_abort(job->completion, NULL);
+    if (messages & JOB_STOP) {
+        api_error_set(&e, API_DRAINING, NULL, "the server is shutting down");
+        completion_abort(job->completion, &e);
+    }
+    if (messages & JOB_TICK)
+        job_tick(job, clock_now_ns());
+    job_deliver(job);
+}
+
+void job_run(struct work_item *item)
+{
+    struct job *job = (struct job *)item;
+    struct http_exchange *x = job->x;
+
+    for (;;) {
+        pthread_mutex_lock(&job->lock);
+        const unsigned messages = job->messages;
+        const struct buf events = job->inbox;
+        if (!messages && !events.len) {
+            job->scheduled = false;
+            pthread_mutex_unlock(&job->lock);
+            break;
+        }
+        buf_clear(&job->events);
+        job->inbox = job->events;
+        job->events = events;
+        job->messages = 0;
+        pthread_mutex_unlock(&job->lock);
+        if (!job->ended)
+            work_off_messages(job, messages);
+    }
+    http_unref(x);
+}

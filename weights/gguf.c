@@ -55,10 +55,11 @@ static int add_part(struct gguf *g, char *path)
     return err ? err : gguf_part_parse(g, i);
 }
 
-__attribute__((format(printf, 2, 3)))
-static int split_fail(const struct gguf_part *part, const char *format, ...)
+/* Log what is wrong with `key` of a part, or around it. */
+__attribute__((format(printf, 3, 4)))
+static int split_fail(const struct gguf_part *part, const char *key, const char *format, ...)
 {
-    const struct gguf_kv *kv = gguf_part_find(part, "split.count");
+    const struct gguf_kv *kv = gguf_part_find(part, key);
     char text[1024];
     va_list args;
 
@@ -73,7 +74,7 @@ static int split_number(const struct gguf_part *part, const char *key, uint64_t 
 {
     int err = gguf_part_get_u64(part, key, 0, most, value);
 
-    return err == -ENOENT ? split_fail(part, "key \"%s\" is missing", key) : err;
+    return err == -ENOENT ? split_fail(part, key, "key \"%s\" is missing", key) : err;
 }
 
 static int same_architecture(const struct gguf *g, const struct gguf_part *part)
@@ -85,10 +86,10 @@ static int same_architecture(const struct gguf *g, const struct gguf_part *part)
     if (!ours)                  /* usual: only the first part has metadata */
         return 0;
     if (!first || ours->type != GGUF_STRING || first->type != GGUF_STRING)
-        return split_fail(part, "key \"general.architecture\" is of no use here");
+        return split_fail(part, "general.architecture", "key \"general.architecture\" is of no use here");
     if (ours->strings->len != first->strings->len || memcmp(ours->strings->data, first->strings->data, first->strings->len))
-        return split_fail(part, "general.architecture is %s, the first part has %s", gguf_quote(*ours->strings, a),
-                          gguf_quote(*first->strings, b));
+        return split_fail(part, "general.architecture", "general.architecture is %s, the first part has %s",
+                          gguf_quote(*ours->strings, a), gguf_quote(*first->strings, b));
     return 0;
 }
 
@@ -105,11 +106,12 @@ static int check_part(const struct gguf *g, size_t i, uint64_t count, uint64_t n
     if (err)
         return err;
     if (no != i)
-        return split_fail(part, "split.no is %" PRIu64 ", expected %zu", no, i);
+        return split_fail(part, "split.no", "split.no is %" PRIu64 ", expected %zu", no, i);
     if (its_count != count)
-        return split_fail(part, "split.count is %" PRIu64 ", the first part has %" PRIu64, its_count, count);
+        return split_fail(part, "split.count", "split.count is %" PRIu64 ", the first part has %" PRIu64, its_count, count);
     if (its_tensors != n_tensors)
-        return split_fail(part, "split.tensors.count is %" PRIu64 ", the first part has %" PRIu64, its_tensors, n_tensors);
+        return split_fail(part, "split.tensors.count", "split.tensors.count is %" PRIu64 ", the first part has %" PRIu64,
+                          its_tensors, n_tensors);
     return same_architecture(g, part);
 }
 
@@ -144,18 +146,19 @@ static int open_other_parts(struct gguf *g)
     if (err)
         return err;
     if (no != 0)
-        return split_fail(&g->parts[0], "this is part %" PRIu64 " of %" PRIu64 ": open the first part (-00001-of-%05" PRIu64
-                          ".gguf)", no + 1, count, count);
+        return split_fail(&g->parts[0], "split.no", "this is part %" PRIu64 " of %" PRIu64
+                          ": open the first part (-00001-of-%05" PRIu64 ".gguf)", no + 1, count, count);
 
     const char *first = g->parts[0].path;
     size_t length = strlen(first);
     size_t n_suffix = (size_t)snprintf(suffix, sizeof(suffix), "-00001-of-%05" PRIu64 ".gguf", count);
     if (length < n_suffix || strcmp(first + length - n_suffix, suffix))
-        return split_fail(&g->parts[0], "split.count is %" PRIu64 ", but the name of the file does not end in %s", count, suffix);
+        return split_fail(&g->parts[0], "split.count", "split.count is %" PRIu64 ", but the name of the file does not end in %s",
+                          count, suffix);
     for (size_t i = 1; !err && i < count; i++) {
         char *path = part_path(first, length - n_suffix, i, count);
         if (path && access(path, F_OK) < 0 && errno == ENOENT) {
-            split_fail(&g->parts[0], "part %zu of %" PRIu64 " is missing: %s", i + 1, count, base_name(path));
+            split_fail(&g->parts[0], "split.count", "part %zu of %" PRIu64 " is missing: %s", i + 1, count, base_name(path));
             free(path);
             return -ENOENT;
         }
@@ -164,7 +167,8 @@ static int open_other_parts(struct gguf *g)
             err = check_part(g, i, count, n_tensors);
     }
     if (!err && g->n_tensors != n_tensors)
-        err = split_fail(&g->parts[0], "split.tensors.count is %" PRIu64 ", the parts hold %zu", n_tensors, g->n_tensors);
+        err = split_fail(&g->parts[0], "split.tensors.count", "split.tensors.count is %" PRIu64 ", the parts hold %zu", n_tensors,
+                         g->n_tensors);
     return err;
 }
 

@@ -149,7 +149,7 @@ static int keep_name(struct parser *p, struct gguf_string *s)
 
 static int take_numbers(struct parser *p, enum gguf_type type, uint64_t n, const void **values)
 {
-    uint64_t bytes = n * gguf_type_size(type);          /* the caller compared it with what is left */
+    uint64_t bytes = n * gguf_type_size(type);          /* n is 1, or was compared with what is left */
     void *place;
     int err = reserve(p, bytes, 8, &place);
 
@@ -222,8 +222,6 @@ static int take_value(struct parser *p, struct gguf_kv *kv)
     kv->n = 1;
     if (kv->type == GGUF_STRING)
         return take_strings(p, 1, &kv->strings);
-    if (gguf_type_size(kv->type) > gguf_reader_left(&p->r))
-        return gguf_reader_skip(&p->r, gguf_type_size(kv->type));   /* says what is missing */
     return take_numbers(p, kv->type, 1, &kv->values);
 }
 

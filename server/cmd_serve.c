@@ -1,0 +1,221 @@
+/*
+ * cmd_serve.c - `fourway serve MODEL`: opens the model file, listens, loads, answers until a signal.
+ *
+ * The parts start from the file up to HTTP and are taken down in reverse, except that HTTP stops first: nothing may ask for a part that
+ * is gone.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/log.h"
+#include "kernels/cpu.h"
+#include "server/batcher.h"
+#include "server/commands.h"
+#include "server/options.h"
+#include "server/serve.h"
+#include "server/served_model.h"
+
+enum { MAX_ORIGINS = 16 };
+
+struct settings {
+    const char *host, *key_file, *template_file, *alias, *origins;
+    uint64_t port, max_batch, prefill_chunk;
+    double drain_s, ping_s;
+    bool accept_any_model, no_auth_ok;
+    int log;                        /* index: text, json */
+    struct model_flags model;
+};
+
+struct server {
+    const struct settings *settings;
+    struct served_model model;
+    struct http_keys *keys;
+    struct front *front;
+    struct http *http;
+    struct engine *engine;
+    char origins[1024];
+    const char *origin[MAX_ORIGINS];
+    size_t n_origins;
+};
+
+static const char *config_file;     /* --config; options_parse asks for it by a function without arguments */
+
+static const char *config_path(void)
+{
+    return config_file;
+}
+
+static int split_origins(struct server *s)
+{
+    const char *list = s->settings->origins;
+
+    if (!list)
+        return 0;
+    snprintf(s->origins, sizeof(s->origins), "%s", list);
+    char *rest = s->origins;
+    for (char *origin = strtok_r(rest, ",", &rest); origin; origin = strtok_r(rest, ",", &rest)) {
+        if (s->n_origins == MAX_ORIGINS || !strstr(origin, "://") || strchr(strstr(origin, "://") + 3, '/')) {
+            log_error("--cors-origin: at most %d of the form scheme://host:port, got '%s'", MAX_ORIGINS, origin);
+            return -EINVAL;
+        }
+        s->origin[s->n_origins++] = origin;
+    }
+    return 0;
+}
+
+static int open_http(struct server *s)
+{
+    const struct settings *o = s->settings;
+    struct http_options options = {
+        .host = o->host, .port = (uint16_t)o->port, .origins = s->origin, .n_origins = s->n_origins, .keys = s->keys,
+    };
+
+    front_serve(s->front, &options);
+    int err = http_open(&s->http, &options);
+    if (!err && !http_is_loopback(s->http) && !s->keys && !o->no_auth_ok) {
+        log_error("anyone who reaches %s could use this server: give --api-key-file FILE, or --no-auth-ok to allow that", o->host);
+        err = -EACCES;
+    }
+    return err;
+}
+
+static int open_front(struct server *s)
+{
+    struct front_options options = {
+        .model = s->model.api, .template_source = s->model.template_source.data, .created = time(NULL),
+        .n_keys = http_keys_count(s->keys), .ping_s = s->settings->ping_s,
+    };
+
+    options.model.accept_any_model = s->settings->accept_any_model;
+    return front_create(&s->front, &options);
+}
+
+static void say_ready(const struct server *s)
+{
+    const struct model *m = engine_model(s->engine);
+    struct model_info info;
+
+    model_info(m, &info);
+    const uint64_t kv_tokens = info.kv_token_bytes ? info.kv_bytes / info.kv_token_bytes : 0;
+    log_info("model %s (%s, %.1f M parameters) in %.2f s; context %zu tokens; KV cache %llu tokens, %.1f MB", s->model.name,
+             model_config(m)->arch, (double)info.n_params / 1e6, info.load_s, info.n_ctx, (unsigned long long)kv_tokens,
+             (double)info.kv_bytes / 1e6);
+    log_info("%zu threads on %zu %snode%s, %s kernels", info.n_threads, info.n_nodes, info.virtual_nodes ? "virtual " : "",
+             info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
+    log_info("try: curl %s/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'%s", http_url(s->http),
+             s->keys ? " -H 'Authorization: Bearer KEY'" : "");
+}
+
+static void on_ready(void *arg)
+{
+    struct server *s = arg;
+    const struct model *m = engine_model(s->engine);
+    struct model_info info;
+
+    model_info(m, &info);
+    const struct model_config *c = model_config(m);
+    const struct front_facts facts = {
+        .isa = isa_name(info.isa), .n_vocab = c->vocab_size, .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
+        .n_params = info.n_params, .file_bytes = gguf_file_bytes(s->model.gguf),
+    };
+    front_set_facts(s->front, &facts);
+    say_ready(s);
+}
+
+static int run(struct server *s, const char *path)
+{
+    const struct settings *o = s->settings;
+    struct engine_options engine = { .prefill_chunk = o->prefill_chunk };
+    struct serve serve = { .drain_s = o->drain_s, .json_log = o->log == 1, .on_ready = on_ready, .arg = s };
+    int status = model_flags_apply(&o->model, &engine.model);
+
+    if (status)
+        return status;
+    engine.model.max_batch = o->max_batch;
+    int err = split_origins(s);
+    if (!err && o->key_file)
+        err = http_keys_read(&s->keys, o->key_file);
+    if (!err)
+        err = served_model_open(&s->model, path, o->template_file, o->alias);
+    if (!err)
+        err = open_front(s);
+    if (!err)
+        err = open_http(s);
+    if (!err) {
+        err = engine_create(&s->engine, s->model.gguf, &engine, front_on_event, s->front);
+        if (err)
+            log_error("the engine did not start: %s", strerror(-err));
+    }
+    if (!err) {
+        front_set_engine(s->front, s->engine);
+        serve.front = s->front;
+        serve.http = s->http;
+        serve.engine = s->engine;
+        status = serve_run(&serve);
+    }
+    return err ? 1 : status;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    static const char *const log_choices[] = { "text", "json", NULL };
+    struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30 };
+    struct option options[MODEL_FLAGS_OPTIONS + 14] = {
+        { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
+          .help = "address to listen on (default 127.0.0.1: only this machine)" },
+        { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &o.port, .metavar = "N", .least = 0, .most = 65535,
+          .help = "port; 0 takes a free one (default 8080)" },
+        { .name = "api-key-file", .type = OPTION_STRING, .out = &o.key_file, .metavar = "FILE",
+          .help = "keys, one a line; every route but health then needs one" },
+        { .name = "no-auth-ok", .type = OPTION_FLAG, .out = &o.no_auth_ok, .help = "allow other machines without a key" },
+        { .name = "cors-origin", .type = OPTION_STRING, .out = &o.origins, .metavar = "URL,..",
+          .help = "sites whose pages may call this server, such as http://localhost:3000" },
+        { .name = "alias", .type = OPTION_STRING, .out = &o.alias, .metavar = "NAME,..", .help = "more names of the model" },
+        { .name = "accept-any-model", .type = OPTION_FLAG, .out = &o.accept_any_model,
+          .help = "answer requests for any model name (default: 404)" },
+        { .name = "chat-template", .type = OPTION_STRING, .out = &o.template_file, .metavar = "FILE",
+          .help = "chat template (Jinja) instead of the model's own" },
+        { .name = "max-batch", .type = OPTION_U64, .out = &o.max_batch, .metavar = "N", .least = 0, .most = 4096,
+          .help = "sequences at once (default 0: 32)" },
+        { .name = "prefill-chunk", .type = OPTION_U64, .out = &o.prefill_chunk, .metavar = "N", .least = 0, .most = 65536,
+          .help = "prompt tokens a step, all sequences together (default 0: 256)" },
+        { .name = "sse-ping-interval", .type = OPTION_F64, .out = &o.ping_s, .metavar = "S", .least = 1, .most = 3600,
+          .help = "seconds of silence in a stream until a comment is sent (default 30)" },
+        { .name = "drain-timeout", .type = OPTION_F64, .out = &o.drain_s, .metavar = "S", .least = 0, .most = 86400,
+          .help = "seconds that SIGTERM gives to requests in flight (default 90)" },
+        { .name = "log", .type = OPTION_CHOICE, .out = &o.log, .choices = log_choices, .help = "form of the log (default text)" },
+        { .name = "config", .type = OPTION_STRING, .out = &config_file, .metavar = "FILE", .help = "file with more options: name = value" },
+    };
+    const struct command command = {
+        .name = "serve", .usage = "serve MODEL [options]",
+        .summary = "Answer completions and chats over HTTP, as clients of the OpenAI interface ask for them.",
+        .options = options, .n_options = sizeof(options) / sizeof(options[0]), .min_args = 1, .max_args = 1,
+        .epilogue = "When the server is ready, stderr has the line 'listening on http://HOST:PORT'.\n"
+                    "SIGTERM finishes the requests in flight; a second one ends at once.",
+        .config_path = config_path,
+    };
+    struct server s = { .settings = &o };
+    const char *args[1];
+    char path[4096];
+    size_t n_args;
+
+    model_flags_init(&o.model);
+    model_flags_options(&o.model, options + 14);
+    int status = options_parse(&command, argc, argv, args, &n_args);
+    if (status >= 0)
+        return status;
+    log_set_format(o.log == 1 ? LOG_JSON : LOG_TEXT);
+    status = model_resolve(args[0], path, sizeof(path));
+    if (status)
+        return status;
+    serve_prepare_signals();
+    status = run(&s, path);
+    engine_destroy(s.engine);
+    front_destroy(s.front);
+    http_close(s.http);
+    served_model_close(&s.model);
+    http_keys_free(s.keys);
+    return status;
+}

@@ -1,0 +1,144 @@
+#include "server/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "server/batcher.h"
+
+struct starter {
+    struct engine *engine;
+    int done;               /* eventfd */
+    int err;                /* of the load, before `done` */
+};
+
+static sigset_t end_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return set;
+}
+
+void serve_prepare_signals(void)
+{
+    const sigset_t set = end_signals();
+
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void exit_now(int signal_number)
+{
+    (void)signal_number;
+    _exit(1);
+}
+
+/* The next signal does not wait for the drain. */
+static void exit_at_next_signal(void)
+{
+    const sigset_t set = end_signals();
+    struct sigaction action = { .sa_handler = exit_now };
+
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void *wait_ready(void *arg)
+{
+    struct starter *s = arg;
+    const uint64_t one = 1;
+
+    s->err = engine_wait_ready(s->engine);
+    if (write(s->done, &one, sizeof(one)) < 0)
+        log_error("eventfd: %s", strerror(errno));
+    return NULL;
+}
+
+/* A line that is rewritten in place; people watch it, so only on a terminal. */
+static void show_progress(const struct engine *e, bool loading)
+{
+    struct engine_status s;
+
+    if (!isatty(STDERR_FILENO))
+        return;
+    engine_status(e, &s);
+    if (loading && s.load_bytes_total)
+        dprintf(STDERR_FILENO, "\r\033[Kloading %3.0f %% (%.2f of %.2f GB)", 100.0 * (double)s.load_bytes_done / (double)s.load_bytes_total,
+                (double)s.load_bytes_done / 1e9, (double)s.load_bytes_total / 1e9);
+    else if (!loading)
+        dprintf(STDERR_FILENO, "\r\033[K");
+}
+
+/* Until a signal (0) or a model that does not load (its error). */
+static int wait_for_end(struct serve *s, struct starter *starter, int signals)
+{
+    enum { PROGRESS_MS = 200 };
+    struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = starter->done, .events = POLLIN } };
+    bool loading = true;
+
+    for (;;) {
+        if (poll(fds, 2, loading ? PROGRESS_MS : -1) < 0 && errno != EINTR)
+            return -errno;
+        if (fds[0].revents) {
+            if (loading) {
+                show_progress(s->engine, false);
+                log_info("stopped while the model was loading");
+                _exit(0);       /* the load cannot be interrupted, and nothing is worth waiting for it */
+            }
+            return 0;
+        }
+        show_progress(s->engine, loading && !fds[1].revents);
+        if (!loading || !fds[1].revents)
+            continue;
+        if (starter->err)
+            return starter->err;
+        loading = false;
+        fds[1].fd = -1;
+        s->on_ready(s->arg);
+        if (s->json_log)
+            log_info("listening on %s", http_url(s->http));
+        else
+            dprintf(STDERR_FILENO, "listening on %s\n", http_url(s->http));     /* scripts wait for exactly this line */
+    }
+}
+
+int serve_run(struct serve *s)
+{
+    const sigset_t set = end_signals();
+    struct starter starter = { .engine = s->engine, .done = eventfd(0, EFD_CLOEXEC) };
+    const int signals = signalfd(-1, &set, SFD_CLOEXEC);
+    pthread_t thread;
+    int err = starter.done < 0 || signals < 0 ? -errno : -pthread_create(&thread, NULL, wait_ready, &starter);
+
+    if (err) {
+        log_error("cannot serve: %s", strerror(-err));
+    } else {
+        err = http_start(s->http);
+        if (!err)
+            err = wait_for_end(s, &starter, signals);
+        exit_at_next_signal();
+        http_stop_accepting(s->http);
+        if (!err) {
+            log_info("stopping: waiting up to %.0f s for requests in flight", s->drain_s);
+            front_drain(s->front, s->drain_s);
+        }
+        pthread_join(thread, NULL);
+    }
+    http_stop(s->http);
+    if (starter.done >= 0)
+        close(starter.done);
+    if (signals >= 0)
+        close(signals);
+    return err ? 1 : 0;
+}

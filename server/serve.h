@@ -1,0 +1,29 @@
+/*
+ * serve.h - the life of a server: signals, ready, drain, stop. Knows the engine only by its handle.
+ */
+#ifndef FOURWAY_SERVER_SERVE_H
+#define FOURWAY_SERVER_SERVE_H
+
+#include "server/front.h"
+#include "server/http.h"
+
+struct serve {
+    struct front *front;
+    struct http *http;              /* open, not started */
+    struct engine *engine;
+    double drain_s;
+    bool json_log;                  /* the ready line is then a log line, too */
+    void (*on_ready)(void *arg);    /* the engine is ready: facts for the front, lines for people */
+    void *arg;
+};
+
+/* Before any thread is made: from here on SIGTERM and SIGINT wait for serve_run, and SIGPIPE is ignored. */
+void serve_prepare_signals(void);
+
+/*
+ * Serve until a signal. Returns the exit status, when every reply has left and HTTP is stopped; the caller destroys the engine, then the
+ * front, then HTTP. A second signal, or one while the model loads, ends the process at once.
+ */
+int serve_run(struct serve *s);
+
+#endif

@@ -86,6 +86,8 @@ struct kernels {
     /* out[k / 32] from x[k], panels.h */
     void (*quantize_q8)(struct q8_block *out, const float *x, size_t k);
     void (*round_bf16)(bf16 *out, const float *x, size_t k);
+    /* x[k] -= scale * q, the product rounded first: what int8 blocks leave of x, to be quantised as a second term. */
+    void (*subtract_q8)(float *x, const struct q8_block *q, size_t k);
 
     /* y[n] = x[n] * (1 / sqrt(mean(x^2) + eps)) * w[n]; mean by 16 partial sums (i mod 16) of fma(x, x, s) and the fixed
      * tree; 1 / sqrt by sqrtf and a division. y may be x. n any. Zhang and Sennrich 2019, arXiv:1910.07467. */

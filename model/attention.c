@@ -103,7 +103,7 @@ static void finish(const struct model *m, const struct worker *w, const struct i
 {
     const struct node_memory *node = &m->nodes[w->node];
     const struct worker_memory *own = &m->workers[w->index];
-    const size_t dim = m->config.head_dim, site_bytes = m->sites[SITE_ATTN_OUT].bytes;
+    const size_t dim = m->config.head_dim, site_bytes = m->sites[SITE_ATTN_OUT].token_bytes;
     const size_t head = (node->first_kv_head + item->kv_head) * m->group + item->first_query;
 
     for (size_t token = 0; token < item->block->n_tokens; token++) {

@@ -28,13 +28,11 @@ struct context {
     size_t begin, end;          /* tokens of the per-token passes */
 };
 
-void prepare_activations(const struct model *m, enum site site, unsigned char *record, const float *x, size_t begin, size_t end)
+void prepare_activations(const struct model *m, enum site site, unsigned char *record, float *x, size_t begin, size_t end)
 {
     const struct site_layout *s = &m->sites[site];
     const size_t n = end - begin;
 
-    if (s->used[ACT_Q8])
-        m->kernels.quantize_q8((struct q8_block *)(record + s->offset[ACT_Q8]) + begin / 32, x, n);
     if (s->used[ACT_BF16])
         m->kernels.round_bf16((bf16 *)(record + s->offset[ACT_BF16]) + begin, x, n);
     if (s->used[ACT_F32]) {
@@ -44,6 +42,14 @@ void prepare_activations(const struct model *m, enum site site, unsigned char *r
                 out[i] = bf16_to_float(bf16_from_float(x[i]));
         else
             memcpy(out, x, n * sizeof(float));
+    }
+    if (s->used[ACT_Q8]) {
+        struct q8_block *q = (struct q8_block *)(record + s->offset[ACT_Q8]) + begin / 32;
+        m->kernels.quantize_q8(q, x, n);
+        if (s->n_terms == 2) {
+            m->kernels.subtract_q8(x, q, n);
+            m->kernels.quantize_q8((struct q8_block *)((unsigned char *)q + s->bytes), x, n);
+        }
     }
 }
 
@@ -58,22 +64,39 @@ static void barrier_unless_private(const struct context *c)
         pool_barrier_node(c->w);
 }
 
+static void multiply_records(const struct context *c, const struct matrix *x, const unsigned char *records, size_t stride, size_t n,
+                             size_t begin, size_t end, float *y, size_t y_stride)
+{
+    const struct matmul_args args = {
+        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x = records, .x_stride = stride, .y = y, .y_stride = y_stride, .m = n,
+        .n_panels = end - begin, .k = x->k_padded, .scratch = c->own->matmul_scratch,
+    };
+    x->multiply(&args);
+}
+
 /*
- * Multiply panels [begin, end) of the matrix, counted from the first of this node, with the records of all tokens.
- * Output columns begin at y, which stands for panel `begin`.
+ * Multiply panels [begin, end) of the matrix, counted from the first of this node, with the activations of all tokens.
+ * Output columns begin at y, which stands for panel `begin`. Two terms go through the matrix as two tokens; their products are added.
  */
 static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
                      size_t begin, size_t end, float *y, size_t y_stride)
 {
     const struct site_layout *s = &c->m->sites[site];
 
-    if (begin >= end)
+    records += s->offset[x->activation];
+    if (s->n_terms == 1 || x->activation != ACT_Q8) {
+        if (begin < end)
+            multiply_records(c, x, records, s->token_bytes, n_tokens, begin, end, y, y_stride);
         return;
-    const struct matmul_args args = {
-        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x = records + s->offset[x->activation], .x_stride = s->bytes,
-        .y = y, .y_stride = y_stride, .m = n_tokens, .n_panels = end - begin, .k = x->k_padded, .scratch = c->own->matmul_scratch,
-    };
-    x->multiply(&args);
+    }
+    const size_t step = TILE_FLOATS / (2 * n_tokens) / PANEL_ROWS;
+    for (size_t p = begin; p < end; p += step, y += step * PANEL_ROWS) {
+        size_t to = p + step < end ? p + step : end, rows = (to - p) * PANEL_ROWS;
+        multiply_records(c, x, records, s->bytes, 2 * n_tokens, p, to, c->own->tile, rows);
+        for (size_t t = 0; t < n_tokens; t++)
+            for (size_t i = 0; i < rows; i++)
+                y[t * y_stride + i] = c->own->tile[2 * t * rows + i] + c->own->tile[(2 * t + 1) * rows + i];
+    }
 }
 
 static size_t own_panels(const struct context *c, const struct split *s)
@@ -211,7 +234,7 @@ static void token_pass(const struct context *c, const struct norm *post, const s
     for (size_t t = c->begin; t < c->end; t++) {
         if (post)
             add_outputs(c, t, post);
-        norm_activations(c, t, norm, site, c->act_in + t * c->m->sites[site].bytes);
+        norm_activations(c, t, norm, site, c->act_in + t * c->m->sites[site].token_bytes);
     }
     barrier_unless_private(c);
 }
@@ -275,7 +298,7 @@ static void prepare_straddling(const struct context *c)
     pool_barrier_node(c->w);
     pool_share_node(c->w, m->n_tokens, &begin, &end);
     for (size_t t = begin; t < end && from < to; t++)       /* the padding at the end of attn stays zero from the start */
-        prepare_activations(m, SITE_ATTN_OUT, c->node->act_attn + t * m->sites[SITE_ATTN_OUT].bytes, c->node->attn + t * k + from, from,
+        prepare_activations(m, SITE_ATTN_OUT, c->node->act_attn + t * m->sites[SITE_ATTN_OUT].token_bytes, c->node->attn + t * k + from, from,
                             to);
 }
 
@@ -307,7 +330,7 @@ static void gate_and_up(const struct context *c, const struct layer *l)
                 m->kernels.gelu_mul(gate, c->own->tile2 + t * rows, rows);
             else
                 m->kernels.silu_mul(gate, c->own->tile2 + t * rows, rows);
-            prepare_activations(m, SITE_FFN_MID, c->node->act_mid + t * m->sites[SITE_FFN_MID].bytes, gate, (first + p) * PANEL_ROWS,
+            prepare_activations(m, SITE_FFN_MID, c->node->act_mid + t * m->sites[SITE_FFN_MID].token_bytes, gate, (first + p) * PANEL_ROWS,
                                 (first + to) * PANEL_ROWS);
         }
     }
@@ -328,12 +351,12 @@ static void run_layer(const struct context *c, size_t i)
     attention_run(m, c->w, i);
     if (m->heads_straddle)
         prepare_straddling(c);
-    exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].bytes, columns_attn, 3);
+    exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].token_bytes, columns_attn, 3);
     project_out(c, &l->o, SITE_ATTN_OUT, c->node->act_attn);
 
     token_pass(c, &l->post_attn_norm, &l->ffn_norm, SITE_FFN_IN);
     gate_and_up(c, l);
-    exchange(c, buffer_mid, m->sites[SITE_FFN_MID].bytes, columns_mid, 3);
+    exchange(c, buffer_mid, m->sites[SITE_FFN_MID].token_bytes, columns_mid, 3);
     project_out(c, &l->down, SITE_FFN_MID, c->node->act_mid);
 }
 
@@ -342,7 +365,7 @@ static void output_logits(const struct context *c)
 {
     struct model *m = c->m;
     const struct layer *last = &m->layers[m->config.n_layers - 1];
-    const size_t n = m->n_logits, stride = m->sites[SITE_HEAD_IN].bytes, per_segment = VOCAB_SEGMENT / PANEL_ROWS;
+    const size_t n = m->n_logits, stride = m->sites[SITE_HEAD_IN].token_bytes, per_segment = VOCAB_SEGMENT / PANEL_ROWS;
     const size_t first = m->vocab_split.start[c->w->node], n_panels = own_panels(c, &m->vocab_split);
     size_t begin = 0, end = n;
 

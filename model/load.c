@@ -166,8 +166,10 @@ static void count_matrix(struct model *m, struct matrix *x, void *arg)
 {
     (void)arg;
     m->weight_bytes += x->n_panels * x->panel_bytes;
-    if (x != &m->embedding)
-        m->step_weight_bytes += x->tensor->bytes;
+    if (x == &m->embedding)
+        return;
+    m->step_weight_bytes += x->tensor->bytes;
+    m->step_params += (uint64_t)x->n_rows * x->k;
 }
 
 /* The llama3 scaling of RoPE: GGUF stores a divisor for each frequency (rope_freqs.weight). */

@@ -101,6 +101,8 @@ static void plan_sites(struct model *m)
                 site->offset[a] = site->bytes;
                 site->bytes += round_up(activation_bytes(a, site->k_padded), 64);
             }
+        site->n_terms = (s == SITE_ATTN_IN || s == SITE_HEAD_IN) && site->used[ACT_Q8] ? 2 : 1;
+        site->token_bytes = site->n_terms * site->bytes;
     }
 }
 
@@ -134,11 +136,11 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
 {
     const struct model_config *c = &m->config;
     const size_t n = m->max_step_tokens, own = m->nodes[node].n_kv_heads, n_pairs = c->head_dim / 2;
-    size_t act_in = m->sites[SITE_ATTN_IN].bytes, widest = m->d_padded, k = m->d_padded, group = m->group;
+    size_t act_in = m->sites[SITE_ATTN_IN].token_bytes, widest = m->d_padded, k = m->d_padded, group = m->group;
     struct node_memory *v = &m->nodes[node];
 
-    act_in = m->sites[SITE_FFN_IN].bytes > act_in ? m->sites[SITE_FFN_IN].bytes : act_in;
-    act_in = m->sites[SITE_HEAD_IN].bytes > act_in ? m->sites[SITE_HEAD_IN].bytes : act_in;
+    act_in = m->sites[SITE_FFN_IN].token_bytes > act_in ? m->sites[SITE_FFN_IN].token_bytes : act_in;
+    act_in = m->sites[SITE_HEAD_IN].token_bytes > act_in ? m->sites[SITE_HEAD_IN].token_bytes : act_in;
     for (size_t s = 0; s < SITE_COUNT; s++)
         k = m->sites[s].k_padded > k ? m->sites[s].k_padded : k;
     widest = widest > group * m->head_padded ? widest : group * m->head_padded;
@@ -148,8 +150,8 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
 
     v->x = take(t, n * m->d_padded * sizeof(float));
     v->act_in = take(t, n * act_in);
-    v->act_attn = take(t, n * m->sites[SITE_ATTN_OUT].bytes);
-    v->act_mid = take(t, n * m->sites[SITE_FFN_MID].bytes);
+    v->act_attn = take(t, n * m->sites[SITE_ATTN_OUT].token_bytes);
+    v->act_mid = take(t, n * m->sites[SITE_FFN_MID].token_bytes);
     v->q = take(t, n * own * m->group * m->head_padded * sizeof(float));
     v->k = take(t, n * own * m->head_padded * sizeof(float));
     v->v = take(t, n * own * m->head_padded * sizeof(float));
@@ -211,8 +213,7 @@ static int plan_memory(struct model *m, const struct model_options *o, const cha
         log_warn("context %zu is longer than the %zu tokens that the model was trained for", o->n_ctx, m->config.n_ctx_train);
     if (!kv_limit)
         kv_limit = o->n_ctx ? available - fixed : (available - fixed) / 4;
-    /* Without --kv-bytes: full contexts for four sequences, or fewer if there are not as many; pages are shared out as they are needed. */
-    wanted = (uint64_t)kv_pages_for(m->n_ctx) * (o->max_batch < 4 ? o->max_batch : 4);
+    wanted = (uint64_t)kv_pages_for(m->n_ctx) * (o->full_contexts ? o->full_contexts : m->max_batch < 4 ? m->max_batch : 4);
     if (o->kv_bytes)
         wanted = o->kv_bytes / m->kv_page_bytes;
     if (wanted > kv_limit / m->kv_page_bytes)
@@ -387,6 +388,7 @@ void model_info(const struct model *m, struct model_info *info)
         .n_params = m->n_params,
         .weight_bytes = m->weight_bytes,
         .step_weight_bytes = m->step_weight_bytes,
+        .step_params = m->step_params,
         .kv_bytes = m->kv.n_pages * m->kv_page_bytes,
         .kv_token_bytes = m->kv_page_bytes / KV_CHUNK,
         .kv_pages = m->kv.n_pages,

@@ -27,7 +27,8 @@ struct model_options {
     enum activations_option activations;
     enum kv_type kv_type;
     size_t n_ctx;               /* 0: the model's own, or what fits kv_bytes; most tokens of one sequence */
-    uint64_t kv_bytes;          /* 0: enough for max_batch sequences of n_ctx, at most a quarter of the free memory */
+    uint64_t kv_bytes;          /* 0: enough for `full_contexts` sequences of n_ctx, at most a quarter of the free memory */
+    size_t full_contexts;       /* 0: 4, or max_batch if that is less; shorter sequences share the same pages */
     size_t max_batch;           /* sequences at once */
     size_t max_step_tokens;     /* most tokens of one step (prefill chunk + decodes) */
     size_t max_step_logits;     /* most rows of logits of one step */
@@ -57,7 +58,8 @@ struct model_info {
     bool virtual_nodes;
     uint64_t n_params;
     uint64_t weight_bytes;          /* as packed */
-    uint64_t step_weight_bytes;     /* of the file's own encoding, that every decode step multiplies by; a tied embedding counts once */
+    uint64_t step_weight_bytes;     /* of the file's own encoding, that a decode step multiplies by; a tied embedding counts once */
+    uint64_t step_params;           /* weights that each token is multiplied by */
     uint64_t kv_bytes;              /* the whole pool */
     uint64_t kv_token_bytes;        /* of one token, all layers */
     size_t kv_pages, page_tokens;

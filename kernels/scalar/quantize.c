@@ -56,6 +56,13 @@ static void quantize_q8(struct q8_block *out, const float *x, size_t k)
         quantize_block(out + b, x + 32 * b);
 }
 
+static void subtract_q8(float *x, const struct q8_block *q, size_t k)
+{
+    for (size_t b = 0; b < k / 32; b++)
+        for (unsigned i = 0; i < 32; i++)
+            x[32 * b + i] -= q[b].scale * (float)q[b].q[i];
+}
+
 static void round_bf16(bf16 *out, const float *x, size_t k)
 {
     for (size_t i = 0; i < k; i++)
@@ -65,5 +72,6 @@ static void round_bf16(bf16 *out, const float *x, size_t k)
 void quantize_scalar(struct kernels *table)
 {
     table->quantize_q8 = quantize_q8;
+    table->subtract_q8 = subtract_q8;
     table->round_bf16 = round_bf16;
 }

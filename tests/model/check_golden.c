@@ -49,8 +49,12 @@ static void compare(void *arg, size_t position, const float *logits, struct logi
     t->worst = fmax(t->worst, last);
     t->last_worst = last;
     if (lead > 0.5) {
+        bool wrong = norm.argmax != (int32_t)json_integer_value(json_array_get(json_array_get(top, 0), 0));
+        if (wrong)
+            printf("position %zu: chose %d (logprob %.3f) where the reference's first choice leads by %.3f\n", position, norm.argmax,
+                   (double)sampler_logprob(logits, norm, norm.argmax), lead);
         t->n_led++;
-        t->n_wrong_first += norm.argmax != (int32_t)json_integer_value(json_array_get(json_array_get(top, 0), 0));
+        t->n_wrong_first += wrong;
     }
 }
 

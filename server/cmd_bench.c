@@ -1,0 +1,243 @@
+/*
+ * cmd_bench.c - `fourway bench MODEL`: prefill and decode rates beside what this machine's memory and units can do.
+ *
+ * llama-bench's method: random tokens; "pp" reads a prompt of N tokens into an empty cache, "tg" generates N tokens from an empty one, after a
+ * warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this run (MBU):
+ * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "model/forward.h"
+#include "server/commands.h"
+#include "server/options.h"
+
+enum { MAX_REPS = 100, CHUNK = 512 };
+
+struct bench {
+    struct model *model;
+    struct model_info info;
+    struct model_rates rates;
+    uint64_t file_bytes, prompt, gen, reps;
+    struct option_list batches;
+    struct kv_sequence *sequences;
+    struct step_token *tokens;
+    uint64_t random;
+};
+
+struct result {
+    char test[32];
+    size_t batch;
+    double median, min, max;            /* tok/s */
+    double step_ms, gb_per_s, mbu, mfu;
+};
+
+static int32_t random_token(struct bench *b)
+{
+    b->random = b->random * 6364136223846793005u + 1442695040888963407u;       /* Knuth's MMIX generator */
+    return (int32_t)((b->random >> 33) % model_config(b->model)->vocab_size);
+}
+
+/* Read `n` prompt tokens into the empty sequence 0. */
+static void run_prompt(struct bench *b, size_t n)
+{
+    struct kv_sequence *s = &b->sequences[0];
+
+    kv_cache_reserve(model_kv_cache(b->model), s, n);
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t k = n - i < CHUNK ? n - i : CHUNK;
+        for (size_t j = 0; j < k; j++)
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n };
+        model_step(b->model, b->tokens, k);
+    }
+    kv_cache_release(model_kv_cache(b->model), s);
+}
+
+static void run_decode(struct bench *b, size_t n, size_t batch)
+{
+    struct kv_cache *kv = model_kv_cache(b->model);
+
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < batch; j++) {
+            kv_cache_reserve(kv, &b->sequences[j], i + 1);
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true };
+        }
+        model_step(b->model, b->tokens, batch);
+    }
+    for (size_t j = 0; j < batch; j++)
+        kv_cache_release(kv, &b->sequences[j]);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* One row: `n` tokens of one prompt (batch 0), or n steps of `batch` sequences. */
+static struct result measure(struct bench *b, size_t n, size_t batch)
+{
+    struct result r = { .batch = batch ? batch : 1 };
+    const double n_tokens = (double)(n * r.batch);
+    double rates[MAX_REPS];
+
+    snprintf(r.test, sizeof(r.test), batch ? "tg%zu" : "pp%zu", n);
+    if (batch)
+        run_decode(b, n < 8 ? n : 8, batch);
+    else
+        run_prompt(b, n);
+    for (size_t i = 0; i < b->reps; i++) {
+        uint64_t start = clock_now_ns();
+        if (batch)
+            run_decode(b, n, batch);
+        else
+            run_prompt(b, n);
+        rates[i] = n_tokens / ((double)(clock_now_ns() - start) / 1e9);
+    }
+    qsort(rates, b->reps, sizeof(*rates), compare_doubles);
+    r.min = rates[0];
+    r.max = rates[b->reps - 1];
+    r.median = b->reps % 2 ? rates[b->reps / 2] : (rates[b->reps / 2 - 1] + rates[b->reps / 2]) / 2;
+    double steps_per_s = batch ? r.median / (double)batch : r.median / n_tokens * (double)((n + CHUNK - 1) / CHUNK);
+    double kv_read = (double)b->info.kv_token_bytes * (double)r.batch * (double)n / 2;      /* contexts grow from 0 to n */
+    r.step_ms = 1000 / steps_per_s;
+    r.gb_per_s = ((double)b->info.step_weight_bytes + kv_read) * steps_per_s / 1e9;
+    r.mbu = r.gb_per_s * 1e9 / b->rates.read_bytes_per_s;
+    r.mfu = 2 * (double)b->info.step_params * r.median / b->rates.peak_ops_per_s;
+    return r;
+}
+
+static uint64_t resident_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long long size, resident = 0;
+
+    if (f && fscanf(f, "%llu %llu", &size, &resident) != 2)
+        resident = 0;
+    if (f)
+        fclose(f);
+    return resident * 4096;
+}
+
+static void print_text(const struct bench *b, const char *path, const struct result *r, size_t n)
+{
+    printf("model     %s (%.1f M parameters, %.1f MB)\n", path, (double)b->info.n_params / 1e6, (double)b->file_bytes / 1e6);
+    printf("machine   %s, %zu workers on %zu %s; all reads %.1f GB/s, int8 dots %.0f GOP/s (measured now)\n", isa_name(b->info.isa),
+           b->info.n_threads, b->info.n_nodes, b->info.virtual_nodes ? "virtual nodes" : b->info.n_nodes == 1 ? "node" : "nodes",
+           b->rates.read_bytes_per_s / 1e9, b->rates.peak_ops_per_s / 1e9);
+    printf("load      %.2f s, resident %.1f MB\n\n", b->info.load_s, (double)resident_bytes() / 1e6);
+    printf("%-8s %6s %12s %22s %10s %8s %7s %7s\n", "test", "batch", "tok/s", "(min .. max)", "step ms", "GB/s", "MBU", "MFU");
+    for (size_t i = 0; i < n; i++) {
+        char range[32];
+        snprintf(range, sizeof(range), "%.1f .. %.1f", r[i].min, r[i].max);
+        printf("%-8s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms, r[i].gb_per_s,
+               100 * r[i].mbu, 100 * r[i].mfu);
+    }
+}
+
+static void print_json(const struct bench *b, const char *path, const struct result *r, size_t n)
+{
+    json_t *results = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(results, json_pack("{s:s, s:I, s:{s:f, s:f, s:f}, s:f, s:f, s:f, s:f}", "test", r[i].test, "batch",
+                                                 (json_int_t)r[i].batch, "tok_per_s", "median", r[i].median, "min", r[i].min, "max",
+                                                 r[i].max, "gb_per_s", r[i].gb_per_s, "mbu", r[i].mbu, "mfu", r[i].mfu, "step_ms",
+                                                 r[i].step_ms));
+    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:o}", "model", path, "params",
+                            (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",
+                            "native", "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
+                            (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "rss_bytes", (json_int_t)resident_bytes(),
+                            "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s", b->rates.peak_ops_per_s / 1e9, "results",
+                            results);
+    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(all);
+}
+
+static int run_bench(struct bench *b, const char *path, const struct model_flags *flags, bool json)
+{
+    struct model_options o = { .max_batch = 1, .max_step_tokens = CHUNK };
+    struct result results[2 + OPTION_LIST_MAX];
+    struct gguf *g = NULL;
+    size_t n = 0;
+    int status = model_flags_apply(flags, &o);
+
+    if (status)
+        return status;
+    for (size_t i = 0; i < b->batches.n; i++)
+        o.max_batch = b->batches.values[i] > o.max_batch ? b->batches.values[i] : o.max_batch;
+    o.n_ctx = b->prompt > b->gen ? b->prompt : b->gen;
+    o.full_contexts = o.max_batch;
+    status = 1;
+    b->sequences = calloc(o.max_batch, sizeof(*b->sequences));
+    b->tokens = calloc(o.max_batch > CHUNK ? o.max_batch : CHUNK, sizeof(*b->tokens));
+    if (!b->sequences || !b->tokens || gguf_open(&g, path) || model_open(&b->model, g, &o, NULL, NULL))
+        goto out;
+    b->file_bytes = gguf_file_bytes(g);
+    model_info(b->model, &b->info);
+    if (model_measure(b->model, &b->rates))
+        goto out;
+    for (size_t i = 0; i < o.max_batch; i++)
+        if (kv_sequence_create(&b->sequences[i], o.n_ctx))
+            goto out;
+    if (b->prompt)
+        results[n++] = measure(b, b->prompt, 0);
+    for (size_t i = 0; b->gen && i < b->batches.n; i++)
+        results[n++] = measure(b, b->gen, b->batches.values[i]);
+    if (json)
+        print_json(b, path, results, n);
+    else
+        print_text(b, path, results, n);
+    status = 0;
+out:
+    for (size_t i = 0; b->sequences && i < o.max_batch; i++)
+        if (b->sequences[i].pages)
+            kv_sequence_destroy(&b->sequences[i]);
+    model_close(b->model);
+    gguf_close(g);
+    free(b->sequences);
+    free(b->tokens);
+    return status;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct bench b = { .prompt = 512, .gen = 128, .reps = 5, .batches = { .values = { 1, 4, 16 }, .n = 3 }, .random = 1 };
+    struct model_flags flags;
+    bool json = false;
+    const char *args[1];
+    size_t n_args;
+    char path[4096];
+    struct option options[5 + MODEL_FLAGS_OPTIONS] = {
+        { .name = "prompt", .letter = 'p', .type = OPTION_U64, .out = &b.prompt, .metavar = "N", .least = 0, .most = 1 << 20,
+          .help = "tokens of the prompt to read; 0: no such row (default 512)" },
+        { .name = "gen", .letter = 'n', .type = OPTION_U64, .out = &b.gen, .metavar = "N", .least = 0, .most = 1 << 20,
+          .help = "tokens to generate for each sequence; 0: no such rows (default 128)" },
+        { .name = "batch", .letter = 'b', .type = OPTION_U64_LIST, .out = &b.batches, .metavar = "N,N..", .least = 1, .most = 512,
+          .help = "sequences at once, a row each (default 1,4,16)" },
+        { .name = "reps", .letter = 'r', .type = OPTION_U64, .out = &b.reps, .metavar = "N", .least = 1, .most = MAX_REPS,
+          .help = "repetitions after one warm-up; the median counts (default 5)" },
+        { .name = "json", .type = OPTION_FLAG, .out = &json, .help = "one JSON object on stdout" },
+    };
+    const struct command command = {
+        .name = "bench", .usage = "bench MODEL [options]",
+        .summary = "Measure prefill (ppN) and decode (tgN) beside this machine's own measured read bandwidth and integer peak.",
+        .options = options, .n_options = 5 + MODEL_FLAGS_OPTIONS, .min_args = 1, .max_args = 1,
+        .epilogue = "MBU: bytes that a decode step must read, in the file's encoding, as a share of the measured reads.\n"
+                    "MFU: multiply-adds of the weights as a share of the measured int8 peak.",
+    };
+
+    model_flags_init(&flags);
+    model_flags_options(&flags, options + 5);
+    int status = options_parse(&command, argc, argv, args, &n_args);
+    if (status >= 0)
+        return status;
+    status = model_resolve(args[0], path, sizeof(path));
+    return status ? status : run_bench(&b, path, &flags, json);
+}

@@ -20,7 +20,10 @@
 
 enum {
     MAX_STAGES = 8,
-    MATCH_LIMIT = 1000000           /* formats.md 12, rule T3 */
+    /* Of each match, as PCRE2 counts steps. Rule T3 of formats.md 12, and more for long texts: the patterns look back over
+     * a run of blanks for a newline, once for each byte of it. A quadratic search is still stopped early. */
+    MATCH_LIMIT = 1000000,
+    MATCH_LIMIT_PER_BYTE = 4
 };
 
 /* White space written out: PCRE2's \s has U+180E too, which no other engine counts. Inside a class, as a class, and its opposite. */
@@ -88,6 +91,10 @@ static const struct pretokenizer_rule rules[] = {
 struct pretokenizer {
     pcre2_code *stages[MAX_STAGES];
     size_t n_stages;
+};
+
+struct pretokenizer_match {
+    pcre2_match_data *data;
     pcre2_match_context *limits;
 };
 
@@ -130,10 +137,6 @@ int pretokenizer_open(struct pretokenizer **out, const struct pretokenizer_rule 
     *out = p;
     if (!p)
         return -ENOMEM;
-    p->limits = pcre2_match_context_create(NULL);
-    if (!p->limits)
-        return -ENOMEM;
-    pcre2_set_match_limit(p->limits, MATCH_LIMIT);
     while (p->n_stages < MAX_STAGES && rule->patterns[p->n_stages] && !err) {
         err = compile(&p->stages[p->n_stages], rule, rule->patterns[p->n_stages]);
         p->n_stages++;
@@ -147,24 +150,36 @@ void pretokenizer_close(struct pretokenizer *p)
         return;
     for (size_t i = 0; i < p->n_stages; i++)
         pcre2_code_free(p->stages[i]);
-    pcre2_match_context_free(p->limits);
     free(p);
 }
 
-void *pretokenizer_match_create(const struct pretokenizer *p)
+struct pretokenizer_match *pretokenizer_match_create(void)
 {
-    (void)p;
-    return pcre2_match_data_create(1, NULL);        /* the place of the whole match is all that is asked */
+    struct pretokenizer_match *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        return NULL;
+    m->data = pcre2_match_data_create(1, NULL);         /* the place of the whole match is all that is asked */
+    m->limits = pcre2_match_context_create(NULL);
+    if (!m->data || !m->limits) {
+        pretokenizer_match_free(m);
+        return NULL;
+    }
+    return m;
 }
 
-void pretokenizer_match_free(void *match)
+void pretokenizer_match_free(struct pretokenizer_match *m)
 {
-    pcre2_match_data_free(match);
+    if (!m)
+        return;
+    pcre2_match_data_free(m->data);
+    pcre2_match_context_free(m->limits);
+    free(m);
 }
 
 struct split {
     const struct pretokenizer *p;
-    pcre2_match_data *match;
+    struct pretokenizer_match *match;
     int (*piece)(void *arg, const char *text, size_t n);
     void *arg;
 };
@@ -179,12 +194,13 @@ static int split_stage(const struct split *s, size_t stage, const char *text, si
     if (stage == s->p->n_stages)
         return s->piece(s->arg, text, n);
     while (at < n && !err) {
-        int found = pcre2_match(s->p->stages[stage], (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, s->match, s->p->limits);
+        int found = pcre2_match(s->p->stages[stage], (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, s->match->data,
+                                s->match->limits);
         if (found == PCRE2_ERROR_NOMATCH)
             break;
         if (found < 0)
             return found == PCRE2_ERROR_NOMEMORY ? -ENOMEM : -EINVAL;
-        const PCRE2_SIZE *place = pcre2_get_ovector_pointer(s->match);
+        const PCRE2_SIZE *place = pcre2_get_ovector_pointer(s->match->data);
         size_t begin = place[0], end = place[1];        /* the next stage writes to *place */
         err = split_stage(s, stage + 1, text + at, begin - at);
         if (!err)
@@ -194,9 +210,12 @@ static int split_stage(const struct split *s, size_t stage, const char *text, si
     return err ? err : split_stage(s, stage + 1, text + at, n - at);
 }
 
-int pretokenizer_split(const struct pretokenizer *p, void *match, const char *text, size_t n,
+int pretokenizer_split(const struct pretokenizer *p, struct pretokenizer_match *match, const char *text, size_t n,
                        int (*piece)(void *arg, const char *text, size_t n), void *arg)
 {
     const struct split s = { p, match, piece, arg };
+    size_t limit = n < (UINT32_MAX - MATCH_LIMIT) / MATCH_LIMIT_PER_BYTE ? MATCH_LIMIT + n * MATCH_LIMIT_PER_BYTE : UINT32_MAX;
+
+    pcre2_set_match_limit(match->limits, (uint32_t)limit);
     return split_stage(&s, 0, text, n);
 }

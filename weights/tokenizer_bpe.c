@@ -177,7 +177,7 @@ int bpe_encode(struct encoder *e, const char *text, size_t n)
         n = e->text.len;
     }
     if (!e->match) {
-        e->match = pretokenizer_match_create(e->t->pretokenizer);
+        e->match = pretokenizer_match_create();
         if (!e->match)
             return -ENOMEM;
     }

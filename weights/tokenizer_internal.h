@@ -74,6 +74,7 @@ struct spm {
 };
 
 struct pretokenizer;
+struct pretokenizer_match;
 struct pretokenizer_rule;
 
 struct tokenizer {
@@ -110,7 +111,7 @@ struct encoder {
     uint64_t *heap;
     size_t n_heap;
     struct buf text;                /* the text in the form that is merged, where it differs from the caller's */
-    void *match;                    /* of the regular expression */
+    struct pretokenizer_match *match;
 };
 
 /* tokenizer_vocab.c */
@@ -168,10 +169,10 @@ const struct pretokenizer_rule *pretokenizer_rule_find(const char *name, size_t 
 int pretokenizer_open(struct pretokenizer **p, const struct pretokenizer_rule *rule);
 void pretokenizer_close(struct pretokenizer *p);
 /* Memory for matching, for one thread at a time; NULL: none left. */
-void *pretokenizer_match_create(const struct pretokenizer *p);
-void pretokenizer_match_free(void *match);
+struct pretokenizer_match *pretokenizer_match_create(void);
+void pretokenizer_match_free(struct pretokenizer_match *m);
 /* Call piece(arg, text, n) for the pieces of text[n] in order, until it returns an error. -EINVAL: the match limit. */
-int pretokenizer_split(const struct pretokenizer *p, void *match, const char *text, size_t n,
+int pretokenizer_split(const struct pretokenizer *p, struct pretokenizer_match *match, const char *text, size_t n,
                        int (*piece)(void *arg, const char *text, size_t n), void *arg);
 
 /* nfc.c */

@@ -25,7 +25,7 @@ static int collect(void *arg, const char *text, size_t n)
     return json_array_append_new(c->pieces, json_stringn(text, n)) ? -1 : 0;
 }
 
-static void check_case(const struct pretokenizer *p, void *match, const char *name, const json_t *want)
+static void check_case(const struct pretokenizer *p, struct pretokenizer_match *match, const char *name, const json_t *want)
 {
     struct collected got = { .pieces = json_array() };
     struct buf text = { 0 };
@@ -63,7 +63,7 @@ static void check_splits(void **state)
         struct pretokenizer *p;
         assert_non_null(rule);
         assert_int_equal(pretokenizer_open(&p, rule), 0);
-        void *match = pretokenizer_match_create(p);
+        struct pretokenizer_match *match = pretokenizer_match_create();
         assert_true(json_array_size(cases) >= 40);
         json_array_foreach(cases, i, c)
             check_case(p, match, name, c);

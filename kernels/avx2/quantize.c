@@ -54,6 +54,20 @@ static void quantize_q8(struct q8_block *out, const float *x, size_t k)
     }
 }
 
+static __m256 widened(const int8_t q[8])
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)q)));
+}
+
+static void subtract_q8(float *x, const struct q8_block *q, size_t k)
+{
+    for (size_t i = 0; i < k; i += VEC_LANES) {
+        const struct q8_block *block = &q[i / 32];
+        const vec term = { widened(block->q + i % 32), widened(block->q + i % 32 + 8) };
+        vec_store(x + i, vec_sub(vec_load(x + i), vec_mul(vec_set(block->scale), term)));
+    }
+}
+
 static void round_bf16(bf16 *out, const float *x, size_t k)
 {
     size_t i = 0;
@@ -67,5 +81,6 @@ static void round_bf16(bf16 *out, const float *x, size_t k)
 void quantize_avx2(struct kernels *table)
 {
     table->quantize_q8 = quantize_q8;
+    table->subtract_q8 = subtract_q8;
     table->round_bf16 = round_bf16;
 }

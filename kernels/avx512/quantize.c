@@ -40,6 +40,15 @@ static void quantize_q8(struct q8_block *out, const float *x, size_t k)
     }
 }
 
+static void subtract_q8(float *x, const struct q8_block *q, size_t k)
+{
+    for (size_t i = 0; i < k; i += VEC_LANES) {
+        const struct q8_block *block = &q[i / 32];
+        const vec term = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(block->q + i % 32))));
+        vec_store(x + i, vec_sub(vec_load(x + i), vec_mul(vec_set(block->scale), term)));
+    }
+}
+
 static void round_bf16(bf16 *out, const float *x, size_t k)
 {
     for (size_t i = 0; i < k; i += VEC_LANES) {
@@ -52,5 +61,6 @@ static void round_bf16(bf16 *out, const float *x, size_t k)
 void quantize_avx512(struct kernels *table)
 {
     table->quantize_q8 = quantize_q8;
+    table->subtract_q8 = subtract_q8;
     table->round_bf16 = round_bf16;
 }

@@ -14,6 +14,7 @@
 #include "server/batcher.h"
 #include "server/commands.h"
 #include "server/options.h"
+#include "server/progress.h"
 #include "server/serve.h"
 #include "server/served_model.h"
 
@@ -128,7 +129,7 @@ static int run(struct server *s, const char *path)
 {
     const struct settings *o = s->settings;
     struct engine_options engine = { .prefill_chunk = o->prefill_chunk };
-    struct serve serve = { .drain_s = o->drain_s, .json_log = o->log == 1, .on_ready = on_ready, .arg = s };
+    struct serve serve = { .drain_s = o->drain_s, .json_log = o->log == 1, .show_loading = progress_show, .on_ready = on_ready, .arg = s };
     int status = model_flags_apply(&o->model, &engine.model);
 
     if (status)

@@ -35,8 +35,9 @@ bool fields_integer(const json_t *value, int64_t *out)
         *out = json_integer_value(value);
         return true;
     }
+    /* Beyond 2^53 a double stands for several integers. */
     double real = json_is_real(value) ? json_real_value(value) : NAN;
-    if (!(real >= -0x1p63 && real < 0x1p63) || real != floor(real))
+    if (!(fabs(real) <= 0x1p53) || real != floor(real))
         return false;
     *out = (int64_t)real;
     return true;

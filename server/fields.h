@@ -46,7 +46,7 @@ int fields_read(const struct field *table, size_t n, unsigned route, const char 
 /* "a string", "an integer", ... for messages. */
 const char *fields_type_name(const json_t *value);
 
-/* An integer, also written as 16.0. False for anything else and beyond 64 bits. */
+/* An integer, also written as 16.0. False for anything else, and for what a double may have rounded. */
 bool fields_integer(const json_t *value, int64_t *out);
 
 /* 400 invalid_value: "PARAM must be EXPECTED, got a string". Returns -EINVAL. */

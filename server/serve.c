@@ -14,7 +14,7 @@
 #include "server/batcher.h"
 
 struct starter {
-    struct engine *engine;
+    struct serve *serve;
     int done;               /* eventfd */
     int err;                /* of the load, before `done` */
 };
@@ -59,47 +59,37 @@ static void *wait_ready(void *arg)
     struct starter *s = arg;
     const uint64_t one = 1;
 
-    s->err = engine_wait_ready(s->engine);
+    if (s->serve->show_loading)
+        s->serve->show_loading(s->serve->engine);
+    s->err = engine_wait_ready(s->serve->engine);
     if (write(s->done, &one, sizeof(one)) < 0)
         log_error("eventfd: %s", strerror(errno));
     return NULL;
 }
 
-/* A line that is rewritten in place; people watch it, so only on a terminal. */
-static void show_progress(const struct engine *e, bool loading)
-{
-    struct engine_status s;
-
-    if (!isatty(STDERR_FILENO))
-        return;
-    engine_status(e, &s);
-    if (loading && s.load_bytes_total)
-        dprintf(STDERR_FILENO, "\r\033[Kloading %3.0f %% (%.2f of %.2f GB)", 100.0 * (double)s.load_bytes_done / (double)s.load_bytes_total,
-                (double)s.load_bytes_done / 1e9, (double)s.load_bytes_total / 1e9);
-    else if (!loading)
-        dprintf(STDERR_FILENO, "\r\033[K");
-}
-
 /* Until a signal (0) or a model that does not load (its error). */
 static int wait_for_end(struct serve *s, struct starter *starter, int signals)
 {
-    enum { PROGRESS_MS = 200 };
     struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = starter->done, .events = POLLIN } };
     bool loading = true;
 
     for (;;) {
-        if (poll(fds, 2, loading ? PROGRESS_MS : -1) < 0 && errno != EINTR)
+        if (poll(fds, 2, -1) < 0) {
+            if (errno == EINTR)
+                continue;
             return -errno;
+        }
         if (fds[0].revents) {
+            struct signalfd_siginfo taken;      /* else it would still be pending when signals are let through */
+            if (read(signals, &taken, sizeof(taken)) < 0)
+                log_error("signalfd: %s", strerror(errno));
             if (loading) {
-                show_progress(s->engine, false);
                 log_info("stopped while the model was loading");
                 _exit(0);       /* the load cannot be interrupted, and nothing is worth waiting for it */
             }
             return 0;
         }
-        show_progress(s->engine, loading && !fds[1].revents);
-        if (!loading || !fds[1].revents)
+        if (!fds[1].revents)
             continue;
         if (starter->err)
             return starter->err;
@@ -116,7 +106,7 @@ static int wait_for_end(struct serve *s, struct starter *starter, int signals)
 int serve_run(struct serve *s)
 {
     const sigset_t set = end_signals();
-    struct starter starter = { .engine = s->engine, .done = eventfd(0, EFD_CLOEXEC) };
+    struct starter starter = { .serve = s, .done = eventfd(0, EFD_CLOEXEC) };
     const int signals = signalfd(-1, &set, SFD_CLOEXEC);
     pthread_t thread;
     int err = starter.done < 0 || signals < 0 ? -errno : -pthread_create(&thread, NULL, wait_ready, &starter);

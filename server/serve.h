@@ -13,6 +13,7 @@ struct serve {
     struct engine *engine;
     double drain_s;
     bool json_log;                  /* the ready line is then a log line, too */
+    void (*show_loading)(const struct engine *e);   /* until the engine is ready, on a thread of its own; NULL: nothing is shown */
     void (*on_ready)(void *arg);    /* the engine is ready: facts for the front, lines for people */
     void *arg;
 };

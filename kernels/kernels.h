@@ -71,8 +71,8 @@ enum { ATTEND_MAX_Q = 16 };
 enum { VOCAB_SEGMENT = 256 };
 struct segment_stats {
     float max;              /* NaN if any logit is NaN; +INFINITY if one is */
-    int32_t argmax;         /* lowest index of the maximum, within the segment */
-    float sum;              /* sum of exp(x - max), 16 partial sums and the fixed tree */
+    int32_t argmax;         /* lowest index of the maximum, within the segment; 0 if max is NaN */
+    float sum;              /* sum of exp(x - max), 16 partial sums and the fixed tree; 0 if max is -INFINITY, NaN if NaN or +INFINITY */
 };
 
 struct kernels {

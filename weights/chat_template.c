@@ -128,7 +128,7 @@ int chat_template_render(const struct chat_template *t, const json_t *vars, cons
         buf_append(text, j.out->bytes, j.out->used);
         buf_append(literal, j.out->marks, j.out->used);
         if (text->failed || literal->failed)
-            j.err = -ENOMEM;
+            jinja_fail_memory(&j);
     }
     jinja_free_all(&j);
     return j.err;

@@ -43,7 +43,8 @@ struct template_options {
 /*
  * Render with the top-level variables of the object `vars` (messages, tools, add_generation_prompt, bos_token, eos_token, ...).
  * `text` gets the output; `literal` one byte per output byte: 1 where it came from a string inside vars.messages, vars.tools,
- * or vars.documents. May be called from several threads at once.
+ * or vars.documents. A message's role of the API's own vocabulary (user, assistant, ...) counts as the template's: some write
+ * '<|' + role + '|>'. May be called from several threads at once.
  * Returns 0, -EINVAL with *error filled, or -ENOMEM.
  */
 int chat_template_render(const struct chat_template *t, const json_t *vars, const struct template_options *options,

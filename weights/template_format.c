@@ -103,7 +103,7 @@ static void add_number(struct jinja *j, struct jinja_block *b, struct jinja_valu
              c->zero ? "0" : "", c->alternate ? "#" : "", integer ? "ll" : "", c->type);
     /* C has no negative hexadecimal: print the size, then the sign */
     bool negative = strchr("xXo", c->type) && i < 0;
-    jinja_touch(j, 1024);
+    jinja_touch(j, 8192);               /* a long %f takes microseconds */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"        /* built above from a fixed set of parts */
     if (integer)
@@ -197,9 +197,10 @@ const struct jinja_string *jinja_format_percent(struct jinja *j, const struct ji
         }
         convert(j, b, v.kind == JINJA_ABSENT ? take_argument(j, &args) : v, &c);
     }
-    /* a mapping or list may be there for its keys; other values must be used up */
+    /* what can be indexed may be there for its keys; other values must be used up */
     size_t given = value.kind == JINJA_TUPLE ? value.u.list->n : 1;
-    if (!keyed && args.taken < given && value.kind != JINJA_DICT && value.kind != JINJA_LIST)
+    if (!keyed && args.taken < given && value.kind != JINJA_DICT && value.kind != JINJA_LIST &&
+        value.kind != JINJA_RANGE && value.kind != JINJA_UNDEFINED)
         jinja_fail(j, "not all arguments converted during string formatting");
     return jinja_block_string(j, b);
 }

@@ -80,6 +80,7 @@ void jinja_free_all(struct jinja *j);
 void jinja_fail(struct jinja *j, const char *format, ...) __attribute__((format(printf, 2, 3)));   /* "line N: ..." */
 void jinja_fail_limit(struct jinja *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void jinja_fail_raised(struct jinja *j, const char *message, size_t n);    /* raise_exception() */
+void jinja_fail_memory(struct jinja *j);                            /* -ENOMEM */
 bool jinja_charge(struct jinja *j, size_t bytes);                   /* one step, and for `bytes` touched; false: failed */
 bool jinja_touch(struct jinja *j, size_t bytes);                    /* for `bytes` alone */
 

@@ -62,6 +62,15 @@ void jinja_fail_raised(struct jinja *j, const char *message, size_t n)
     j->err = -EINVAL;
 }
 
+void jinja_fail_memory(struct jinja *j)
+{
+    if (jinja_failed(j))
+        return;
+    snprintf(j->error->message, sizeof(j->error->message), "line %d: out of memory", j->line);
+    j->error->line = j->line;
+    j->err = -ENOMEM;
+}
+
 bool jinja_touch(struct jinja *j, size_t bytes)
 {
     j->touched += bytes;
@@ -95,9 +104,7 @@ void *jinja_alloc(struct jinja *j, size_t n)
         size_t size = n > CHUNK_BYTES / 4 ? n : CHUNK_BYTES;
         struct jinja_chunk *fresh = calloc(1, sizeof(*fresh) + size);
         if (!fresh) {
-            j->err = -ENOMEM;
-            snprintf(j->error->message, sizeof(j->error->message), "line %d: out of memory", j->line);
-            j->error->line = j->line;
+            jinja_fail_memory(j);
             return NULL;
         }
         fresh->size = size;

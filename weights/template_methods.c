@@ -91,9 +91,18 @@ JINJA_BUILTIN(str_removesuffix)
 /* The last occurrence that ends at or before `end`; SIZE_MAX: none. */
 static size_t find_last(struct jinja *j, const struct jinja_string *s, size_t end, const struct jinja_string *what)
 {
-    for (size_t at = what->n <= end ? end - what->n + 1 : 0; at-- > 0 && jinja_touch(j, what->n + 1);)
-        if (has_at(s, at, what))
-            return at;
+    size_t n = what->n <= end ? end - what->n + 1 : 0;      /* it starts before this */
+
+    if (!what->n)
+        return n ? n - 1 : SIZE_MAX;
+    while (n > 0) {
+        const char *first = memrchr(s->at, *what->at, n);
+        if (!jinja_touch(j, 16 + (first ? n - (size_t)(first - s->at) + what->n : n)) || !first)
+            return SIZE_MAX;
+        n = (size_t)(first - s->at);
+        if (has_at(s, n, what))
+            return n;
+    }
     return SIZE_MAX;
 }
 
@@ -345,7 +354,8 @@ JINJA_BUILTIN(str_format)
 
 enum side { LEFT, RIGHT, CENTER };
 
-static const struct jinja_string *justify(struct jinja *j, const struct jinja_string *s, int64_t width, struct jinja_value fill_slot, enum side side)
+static const struct jinja_string *justify(struct jinja *j, const struct jinja_string *s, int64_t width, struct jinja_value fill_slot,
+                                          enum side side)
 {
     const struct jinja_string *fill = jinja_given(fill_slot) ? jinja_text_slot(j, fill_slot) : jinja_string_literal(j, " ");
     size_t n = jinja_count_chars(j, s), missing = width > 0 && (size_t)width > n ? (size_t)width - n : 0, left = 0;

@@ -83,7 +83,8 @@ static void repr_text(struct jinja *j, struct jinja_block *b, const struct jinja
 
 static void repr(struct jinja *j, struct jinja_block *b, struct jinja_value v, int depth);
 
-static void repr_items(struct jinja *j, struct jinja_block *b, const struct jinja_list *list, const char *open, const char *close, int depth)
+static void repr_items(struct jinja *j, struct jinja_block *b, const struct jinja_list *list, const char *open, const char *close,
+                       int depth)
 {
     jinja_block_puts(j, b, open);
     for (size_t i = 0; i < list->n && !jinja_failed(j); i++) {
@@ -288,7 +289,8 @@ static void json_dict(struct jinja *j, struct jinja_block *b, const struct jinja
     jinja_block_puts(j, b, "}");
 }
 
-static void json_list(struct jinja *j, struct jinja_block *b, const struct jinja_list *list, const struct jinja_json_style *style, int depth)
+static void json_list(struct jinja *j, struct jinja_block *b, const struct jinja_list *list, const struct jinja_json_style *style,
+                      int depth)
 {
     jinja_block_puts(j, b, "[");
     for (size_t i = 0; i < list->n && !jinja_failed(j); i++) {

@@ -41,7 +41,8 @@ static void render(struct result *r, const char *source, size_t n, const json_t 
         r->err = chat_template_render(t, vars, &options, &r->text, &r->literal, &r->error);
     if (r->compiled)
         chat_template_free(t);
-    assert_int_equal(r->text.len, r->literal.len);
+    if (!r->err)
+        assert_int_equal(r->text.len, r->literal.len);
 }
 
 static void result_free(struct result *r)
@@ -180,7 +181,8 @@ static void check_marks(void **state)
         { "{{ messages[0].content * 2 }}", "<a> b<a> b", "1111111111" },
         { "{{ 'ab'.join(['c', messages[0].content]) }}", "cab<a> b", "00011111" },
         { "{{ messages | map(attribute='content') | join(',') }}", "<a> b", "11111" },
-        { "{% set ns = namespace(s='') %}{% for i in range(3) %}{% set ns.s = ns.s ~ '<' ~ tools[0] %}{% endfor %}{{ ns.s }}", "<u<u<u", "010101" },
+        { "{% set ns = namespace(s='') %}{% for i in range(3) %}{% set ns.s = ns.s ~ '<' ~ tools[0] %}{% endfor %}{{ ns.s }}",
+          "<u<u<u", "010101" },
         { "{{ strftime_now('%d' ~ tools[0]) }}", "21u", "111" },
         /* a role of the API's vocabulary is part of the format; any other is the client's text */
         { "<|{{ messages[0].role }}|>", "<|user|>", "00000000" },
@@ -327,7 +329,8 @@ static void check_limits(void **state)
 {
     static const struct { const char *source; const char *message; } tests[] = {
         { "{% for i in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}", "step limit of 1000000 reached" },
-        { "{% for i in range(99999) %}\n{% set x = 1 %}\n{% for k in range(99999) %}{{ k }}{% endfor %}{% endfor %}", "line 3: output limit" },
+        { "{% for i in range(99999) %}\n{% set x = 1 %}\n{% for k in range(99999) %}{{ k }}{% endfor %}{% endfor %}",
+          "line 3: output limit" },
         { "{% for i in range(9999) %}{{ 'x' * 100000 }}{% endfor %}", "output limit of 1048576 bytes reached" },
         { "{{ 'x' * 1073741824 }}", "memory limit" },
         { "{{ [1] * 1073741824 }}", "memory limit" },
@@ -344,11 +347,16 @@ static void check_limits(void **state)
         { "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "nested deeper than 100" },
         { "{% macro m(x) %}{% if x %}{{ m(x) ~ m(x) }}{% endif %}{% endmacro %}{{ m(1) }}", "nested deeper than 100" },
         { "{% macro m(x) %}{% if x %}{{ m(x - 1) ~ m(x - 1) }}{% endif %}{% endmacro %}{{ m(30) }}", "step limit" },
-        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}", "data nested deeper" },
-        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson }}", "data nested deeper" },
-        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l == [ns.l] }}", "data nested deeper" },
-        { "{% set ns = namespace(l=(1, 2)) %}{% for i in range(99) %}{% set ns.l = (ns.l, ns.l) %}{% endfor %}{{ ns.l | string | length }}", "limit" },
-        { "{% set ns = namespace(l=(1, 2)) %}{% for i in range(99) %}{% set ns.l = (ns.l, ns.l) %}{% endfor %}{{ {ns.l: 1} }}", "step limit" },
+        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+          "data nested deeper" },
+        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+          "data nested deeper" },
+        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l == [ns.l] }}",
+          "data nested deeper" },
+        { "{% set ns = namespace(l=(1, 2)) %}{% for i in range(99) %}{% set ns.l = (ns.l, ns.l) %}{% endfor %}{{ ns.l | string | length }}",
+          "limit" },
+        { "{% set ns = namespace(l=(1, 2)) %}{% for i in range(99) %}{% set ns.l = (ns.l, ns.l) %}{% endfor %}{{ {ns.l: 1} }}",
+          "step limit" },
         { "{% set ns = namespace(l=(1,2), k=(1,2)) %}{% for i in range(99) %}{% set ns.l = (ns.l, ns.l) %}{% set ns.k = (ns.k, ns.k) %}"
           "{% endfor %}{{ ns.l == ns.k }}{{ ns.l < ns.k }}", "step limit" },
         { "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", "data nested deeper" },
@@ -377,8 +385,11 @@ static char *repeat(const char *part, size_t times)
 /* Deep nesting is refused; long chains of one level are not deep, and must not use up the stack. */
 static void check_deep_sources(void **state)
 {
-    static const char *const deep[] = { "{% if 1 %}", "{% for x in y %}", "{{ (", "{{ [", "{{ {1:", "{{ -", "{{ x[", "{{ f(", "{{ 1 if 2 else ",
-                                        "{% set a %}", "{% macro m() %}", "{{ x is eq (", "{% for (", "{{ 1 if 1 " };
+    static const struct { const char *before, *part; } deep[] = {
+        { "", "{% if 1 %}" }, { "", "{% for x in y %}" }, { "", "{% set a %}" }, { "", "{% macro m() %}" }, { "{% for ", "(" },
+        { "{{ ", "(" }, { "{{ ", "[" }, { "{{ ", "{1:" }, { "{{ ", "-" }, { "{{ ", "x[" }, { "{{ ", "f(" }, { "{{ ", "x is eq (" },
+        { "{{ ", "1 if 2 else " }, { "{{ 1", " if 1" },
+    };
     static const struct { const char *before, *part, *after; } longs[] = {
         { "{{ 1", "+1", "}}" }, { "{{ x", "|d(x)", "}}" }, { "{{ 1", "~1", "}}" }, { "{{ 1", " or 1", "}}" }, { "{{ 1", " and 1", "}}" },
         { "{{ 1", " < 1", "}}" }, { "{{ ", "not ", "1 }}" }, { "{{ 1", "**1", "}}" }, { "{{ '", "x", "'}}" },
@@ -387,16 +398,12 @@ static void check_deep_sources(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(deep) / sizeof(*deep); i++) {
-        char *source = repeat(!strcmp(deep[i], "{{ 1 if 1 ") ? " if 1" : deep[i] + (strncmp(deep[i], "{{ ", 3) ? 0 : 3), 100000);
-        size_t n = strlen(source) < 1000000 ? strlen(source) : 1000000;
-        if (!strncmp(deep[i], "{{ ", 3))
-            memcpy(source, strcmp(deep[i], "{{ 1 if 1 ") ? "{{ " : "{{1", 3);
-        struct result r;
-        render(&r, source, n, NULL, 0);
-        assert_int_equal(r.err, -EINVAL);
-        assert_false(r.compiled);
-        result_free(&r);
-        free(source);
+        char *parts = repeat(deep[i].part, 60000);
+        struct buf source = { 0 };
+        buf_printf(&source, "%s%s", deep[i].before, parts);
+        expect_limit(source.data, source.len, 0, "nested deeper than 100");
+        buf_free(&source);
+        free(parts);
     }
     for (size_t i = 0; i < sizeof(longs) / sizeof(*longs); i++) {
         char *middle = repeat(longs[i].part, 50000);
@@ -446,6 +453,50 @@ static void check_long_conversation(void **state)
     free(content);
 }
 
+/* ---- memory that is not there ---- */
+
+static int fail_at;     /* allocations until one fails; 0: none does */
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fail_at && --fail_at == 0 ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fail_at && --fail_at == 0 ? NULL : __real_realloc(p, n);
+}
+
+/* Each allocation fails in turn, until a rendering passes without meeting the failure. */
+static void check_out_of_memory(void **state)
+{
+    json_t *data = read_json("tests/data/chat-templates.json"), *test = json_array_get(json_object_get(data, "cases"), 6);
+    const char *name = json_string_value(json_object_get(test, "template"));
+    json_t *source = json_object_get(json_object_get(data, "templates"), name), *vars = json_object_get(test, "vars");
+    int n;
+
+    (void)state;
+    json_object_set(vars, "messages", json_object_get(test, "messages"));
+    for (n = 1;; n++) {
+        struct result r;
+        fail_at = n;
+        render(&r, json_string_value(source), json_string_length(source), vars, 0);
+        bool met = !fail_at;
+        fail_at = 0;
+        assert_int_equal(r.err, met ? -ENOMEM : 0);
+        result_free(&r);
+        if (!met)
+            break;
+    }
+    assert_true(n > 5);
+    json_decref(data);
+}
+
 /* ---- the built-in format ---- */
 
 static void check_builtin(void **state)
@@ -475,6 +526,7 @@ int main(void)
         cmocka_unit_test(check_append_in_place), cmocka_unit_test(check_compile_errors), cmocka_unit_test(check_render_errors),
         cmocka_unit_test(check_long_message),    cmocka_unit_test(check_limits),       cmocka_unit_test(check_deep_sources),
         cmocka_unit_test(check_nested_ifs),      cmocka_unit_test(check_long_conversation), cmocka_unit_test(check_builtin),
+        cmocka_unit_test(check_out_of_memory),
     };
 
     return cmocka_run_group_tests_name("chat_template", tests, NULL, NULL);

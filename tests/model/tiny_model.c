@@ -1,0 +1,129 @@
+#include "tests/model/tiny_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/kernels/file_blocks.h"
+#include "tests/weights/gguf_writer.h"
+
+enum { LAYERS = 3, WIDTH = 256, HEADS = 8, HEAD_DIM = 32, FF = 512 };
+
+static void put_half(uint8_t *at, float value)
+{
+    half h = half_from_float(value);
+    memcpy(at, &h, sizeof(h));
+}
+
+/* Random quants with scales that give weights a spread of a few hundredths, so that logits stay of ordinary size. */
+static void random_row(enum dtype type, uint8_t *row, size_t k, struct rng *rng)
+{
+    const struct dtype_info *info = dtype_info(type);
+    float steps = type == DTYPE_Q8_0 ? 74 : type == DTYPE_Q6_K ? 18 * 64 : type == DTYPE_Q5_0 || type == DTYPE_Q5_1 ? 9.2f : 4.6f;
+    int scale, minimum;
+
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
+        steps = (type == DTYPE_Q5_K ? 9.2f : 4.6f) * 32;
+    file_random_row(type, row, k, RANGE_NORMAL, rng);
+    if (info->block == 1) {
+        for (size_t i = 0; i < k; i++) {
+            float f = rng_float(rng, -0.1f, 0.1f);
+            bf16 b = bf16_from_float(f);
+            if (type == DTYPE_F32)
+                memcpy(row + 4 * i, &f, 4);
+            else if (type == DTYPE_BF16)
+                memcpy(row + 2 * i, &b, 2);
+            else
+                put_half(row + 2 * i, f);
+        }
+        return;
+    }
+    file_scale_offsets(type, &scale, &minimum);
+    for (size_t i = 0; i < k; i += info->block, row += info->block_bytes) {
+        float d = rng_float(rng, 0.04f, 0.08f) / steps;
+        put_half(row + scale, d);
+        if (minimum >= 0)       /* dmin of K-quants is subtracted, m of the others is added: half of the range either way */
+            put_half(row + minimum, type == DTYPE_Q4_K || type == DTYPE_Q5_K ? d * 8 : -d * (type == DTYPE_Q5_1 ? 15.5f : 7.5f));
+    }
+}
+
+static void add_matrix(struct gguf_writer *w, const char *name, enum dtype type, uint64_t k, uint64_t n, struct rng *rng)
+{
+    size_t row_bytes = file_row_bytes(type, k);
+    uint8_t *data = malloc(row_bytes * n);
+
+    if (!data)
+        abort();
+    for (uint64_t i = 0; i < n; i++)
+        random_row(type, data + i * row_bytes, k, rng);
+    gguf_writer_tensor(w, name, type, 2, (uint64_t[]){ k, n }, data);
+    free(data);
+}
+
+static void add_norm(struct gguf_writer *w, const char *name, uint64_t n, struct rng *rng)
+{
+    float values[1024];
+
+    for (uint64_t i = 0; i < n; i++)
+        values[i] = rng_float(rng, 0.5f, 1.5f);
+    gguf_writer_tensor(w, name, DTYPE_F32, 1, &n, values);
+}
+
+void tiny_model_write(const char *path, bool gemma)
+{
+    static const enum dtype types[LAYERS][7] = {    /* q, k, v, o, gate, up, down */
+        { DTYPE_Q4_K, DTYPE_Q8_0, DTYPE_Q6_K, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0 },
+        { DTYPE_Q5_K, DTYPE_F16, DTYPE_BF16, DTYPE_Q6_K, DTYPE_Q8_0, DTYPE_Q5_0, DTYPE_Q4_K },
+        { DTYPE_Q4_1, DTYPE_F32, DTYPE_Q4_1, DTYPE_Q8_0, DTYPE_Q5_K, DTYPE_Q4_0, DTYPE_Q6_K },
+    };
+    const char *arch = gemma ? "gemma3" : "llama";
+    const uint64_t kv_heads = gemma ? 1 : 4, heads = gemma ? 4 : HEADS;
+    struct gguf_writer w;
+    struct rng rng;
+    char name[64], key[64];
+
+    rng_seed(&rng, gemma ? 2 : 1);
+    gguf_writer_init(&w);
+#define KEY(suffix) (snprintf(key, sizeof(key), "%s.%s", arch, suffix), key)
+    gguf_writer_string(&w, "general.architecture", arch);
+    gguf_writer_u32(&w, KEY("block_count"), LAYERS);
+    gguf_writer_u32(&w, KEY("embedding_length"), WIDTH);
+    gguf_writer_u32(&w, KEY("feed_forward_length"), FF);
+    gguf_writer_u32(&w, KEY("context_length"), 1024);
+    gguf_writer_u32(&w, KEY("attention.head_count"), (uint32_t)heads);
+    gguf_writer_u32(&w, KEY("attention.head_count_kv"), (uint32_t)kv_heads);
+    gguf_writer_u32(&w, KEY("attention.key_length"), HEAD_DIM);
+    gguf_writer_u32(&w, KEY("attention.value_length"), HEAD_DIM);
+    gguf_writer_f32(&w, KEY("attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (gemma)
+        gguf_writer_u32(&w, KEY("attention.sliding_window"), 40);
+    if (gemma)
+        gguf_writer_u32(&w, KEY("attention.sliding_window_pattern"), 3);
+#undef KEY
+    add_matrix(&w, "token_embd.weight", DTYPE_Q8_0, WIDTH, TINY_VOCAB, &rng);
+    if (!gemma)
+        add_matrix(&w, "output.weight", DTYPE_Q6_K, WIDTH, TINY_VOCAB, &rng);
+    add_norm(&w, "output_norm.weight", WIDTH, &rng);
+    for (int i = 0; i < LAYERS; i++) {
+        const enum dtype *t = types[i];
+#define NAME(suffix) (snprintf(name, sizeof(name), "blk.%d.%s.weight", i, suffix), name)
+        add_norm(&w, NAME("attn_norm"), WIDTH, &rng);
+        add_matrix(&w, NAME("attn_q"), t[0], WIDTH, heads * HEAD_DIM, &rng);
+        add_matrix(&w, NAME("attn_k"), t[1], WIDTH, kv_heads * HEAD_DIM, &rng);
+        add_matrix(&w, NAME("attn_v"), t[2], WIDTH, kv_heads * HEAD_DIM, &rng);
+        add_matrix(&w, NAME("attn_output"), heads * HEAD_DIM % 256 ? DTYPE_Q4_0 : t[3], heads * HEAD_DIM, WIDTH, &rng);
+        if (gemma) {
+            add_norm(&w, NAME("attn_q_norm"), HEAD_DIM, &rng);
+            add_norm(&w, NAME("attn_k_norm"), HEAD_DIM, &rng);
+            add_norm(&w, NAME("post_attention_norm"), WIDTH, &rng);
+            add_norm(&w, NAME("post_ffw_norm"), WIDTH, &rng);
+        }
+        add_norm(&w, NAME("ffn_norm"), WIDTH, &rng);
+        add_matrix(&w, NAME("ffn_gate"), t[4], WIDTH, FF, &rng);
+        add_matrix(&w, NAME("ffn_up"), t[5], WIDTH, FF, &rng);
+        add_matrix(&w, NAME("ffn_down"), t[6], FF, WIDTH, &rng);
+#undef NAME
+    }
+    gguf_writer_save(&w, path);
+    gguf_writer_free(&w);
+}

@@ -2,7 +2,9 @@
  * template_internal.h - what the parts of the chat template interpreter share: memory, values, syntax tree.
  *
  *   template_lexer.c        text to tokens, with the whitespace rules of trim_blocks and lstrip_blocks
- *   template_expression.c   tokens to expressions
+ *   template_tokens.c       looking at tokens, for both parts of the parser
+ *   template_operand.c      tokens to operands: constants, names, attributes, filters, tests
+ *   template_expression.c   operands to expressions
  *   template_parser.c       tokens to statements
  *   template_eval.c         expressions to values
  *   template_exec.c         statements to output: scopes, loops, macros
@@ -241,7 +243,6 @@ struct jinja_json_style {
     const struct jinja_string *item_separator, *key_separator;
 };
 void jinja_print_json(struct jinja *j, struct jinja_block *b, struct jinja_value v, const struct jinja_json_style *style);
-void jinja_format_double(double d, char text[32]);                                      /* repr(d) */
 const struct jinja_string *jinja_format_percent(struct jinja *j, const struct jinja_string *format, struct jinja_value args);
 
 /* ---- operators (template_operators.c) ---- */
@@ -254,7 +255,6 @@ struct jinja_value jinja_arithmetic(struct jinja *j, enum jinja_op op, struct ji
 struct jinja_value jinja_negate(struct jinja *j, struct jinja_value v, bool minus);
 bool jinja_compare(struct jinja *j, enum jinja_op op, struct jinja_value a, struct jinja_value b);
 bool jinja_equal(struct jinja *j, struct jinja_value a, struct jinja_value b);
-bool jinja_contains(struct jinja *j, struct jinja_value container, struct jinja_value item);
 /* sorted(): stable; items[i] is ordered by keys[i]. Both arrays are permuted. */
 void jinja_sort(struct jinja *j, struct jinja_value *items, struct jinja_value *keys, size_t n, bool reverse);
 
@@ -469,6 +469,10 @@ void jinja_fail_token(struct jinja_parser *p, const char *expected);
 bool jinja_enter(struct jinja_parser *p);       /* one level deeper; false: failed. Pair with p->j->depth--. */
 int jinja_name_id(struct jinja_parser *p, const struct jinja_string *name);
 
+struct jinja_expr *jinja_new_expr(struct jinja_parser *p, enum jinja_expr_kind kind);       /* never NULL */
+void jinja_set_items(struct jinja_expr *e, const struct jinja_array *a);
+
+struct jinja_expr *jinja_parse_operand(struct jinja_parser *p);
 struct jinja_expr *jinja_parse_expression(struct jinja_parser *p);
 struct jinja_expr *jinja_parse_tuple(struct jinja_parser *p, bool condition_allowed);  /* a, b or a single expression */
 struct jinja_expr *jinja_parse_filters(struct jinja_parser *p, bool first_without_pipe);    /* NULL: there are none */

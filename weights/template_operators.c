@@ -334,7 +334,7 @@ static bool less(struct jinja *j, enum jinja_op op, struct jinja_value a, struct
     return op == JINJA_LT ? p->n < q->n : p->n <= q->n;
 }
 
-bool jinja_contains(struct jinja *j, struct jinja_value container, struct jinja_value item)
+static bool contains(struct jinja *j, struct jinja_value container, struct jinja_value item)
 {
     struct jinja_iter it;
     struct jinja_value v;
@@ -375,9 +375,9 @@ bool jinja_compare(struct jinja *j, enum jinja_op op, struct jinja_value a, stru
     case JINJA_GE:
         return less(j, JINJA_LE, b, a, 0);
     case JINJA_IN:
-        return jinja_contains(j, b, a);
+        return contains(j, b, a);
     default:
-        return !jinja_contains(j, b, a);
+        return !contains(j, b, a);
     }
 }
 

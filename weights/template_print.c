@@ -11,7 +11,7 @@
 
 #include <utf8proc.h>
 
-void jinja_format_double(double d, char text[32])
+static void format_double(double d, char text[32])
 {
     char digits[32];
     int precision = 0, exponent, n = 0;
@@ -125,7 +125,7 @@ static void repr_scalar(struct jinja *j, struct jinja_block *b, struct jinja_val
         break;
     case JINJA_FLOAT:
         jinja_touch(j, 4096);       /* the search for the shortest decimal takes microseconds */
-        jinja_format_double(v.u.real, text);
+        format_double(v.u.real, text);
         break;
     case JINJA_RANGE: {
         const struct jinja_range *r = v.u.range;

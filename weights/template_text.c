@@ -15,7 +15,7 @@
 const struct jinja_string jinja_empty = { .at = "" };
 
 /* An appended piece or a search costs as much as touching this many bytes, however short it is. */
-#define PIECE_BYTES 16
+#define PIECE_BYTES 32
 
 const struct jinja_string *jinja_string_new(struct jinja *j, const char *at, size_t n, bool request)
 {

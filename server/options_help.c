@@ -70,7 +70,9 @@ void options_print_help(const struct command *c)
     struct buf left = { 0 };
     size_t width = 0;
 
-    printf("usage: fourway %s\n\n", c->usage);
+    printf("usage: fourway ");
+    print_wrapped(c->usage, 15, 7);
+    putchar('\n');
     print_wrapped(c->summary, 0, 0);
     for (size_t i = 0; i < c->n_options; i++) {
         left_column(&left, &c->options[i]);

@@ -58,13 +58,16 @@ class Chat(ServerTest):
         self.assertEqual(len({(c["id"], c["created"], c["model"]) for c in chunks}), 1)
 
     def test_logprobs(self):
-        reply = self.ask(max_tokens=8, temperature=0, logprobs=True, top_logprobs=3)
+        """One entry for each token that usage counts: those of the text, and the token that ends it."""
+        reply = self.ask(max_tokens=16, temperature=0, logprobs=True, top_logprobs=3)
         entries = reply.choices[0].logprobs.content
-        self.assertEqual(b"".join(bytes(e.bytes) for e in entries).decode(), reply.choices[0].message.content)
+        self.assertEqual(reply.choices[0].finish_reason, "stop")
+        self.assertEqual(len(entries), reply.usage.completion_tokens)
+        self.assertEqual(b"".join(bytes(e.bytes) for e in entries[:-1]).decode(), reply.choices[0].message.content)
         for entry in entries:
             self.assertEqual(len(entry.top_logprobs), 3)
             self.assertEqual(entry.top_logprobs[0].logprob, entry.logprob)
-        streamed = [e for chunk in self.ask(max_tokens=8, temperature=0, logprobs=True, top_logprobs=3, stream=True)
+        streamed = [e for chunk in self.ask(max_tokens=16, temperature=0, logprobs=True, top_logprobs=3, stream=True)
                     for choice in chunk.choices if choice.logprobs for e in choice.logprobs.content]
         self.assertEqual([(e.token, e.logprob) for e in streamed], [(e.token, e.logprob) for e in entries])
 
@@ -79,12 +82,18 @@ class Chat(ServerTest):
         self.assertEqual(reply.usage.completion_tokens, 3)
 
     def test_conversation(self):
-        messages = [{"role": "system", "content": "You are brief."},
-                    {"role": "user", "content": [{"type": "text", "text": "My name is "}, {"type": "text", "text": "Ada."}]},
-                    {"role": "assistant", "content": "Hello Ada!"},
-                    {"role": "user", "content": "What is my name?"}]
-        reply = self.client.chat.completions.create(model=self.model, messages=messages, max_tokens=32, temperature=0)
-        self.assertIn("Ada", reply.choices[0].message.content)
+        """All turns reach the model, and parts of a text are its lines."""
+        def ask(user, **fields):
+            return self.client.chat.completions.create(model=self.model, max_tokens=24, temperature=0, **fields, messages=[
+                {"role": "system", "content": "Answer with one word."}, {"role": "user", "content": user},
+                {"role": "assistant", "content": "Paris."}, {"role": "user", "content": "And the capital of Italy?"}])
+
+        whole = ask("A question:\n" + CAPITAL)
+        parts = ask([{"type": "text", "text": "A question:"}, {"type": "text", "text": CAPITAL}])
+        self.assertIn("Rome", whole.choices[0].message.content)
+        self.assertEqual(parts.choices[0].message.content, whole.choices[0].message.content)
+        self.assertEqual(parts.usage.prompt_tokens, whole.usage.prompt_tokens)
+        self.assertGreater(whole.usage.prompt_tokens, self.ask(max_tokens=1).usage.prompt_tokens)
 
     def test_special_text_in_a_message_is_text(self):
         """A user cannot end the turn by writing the marker."""

@@ -1,8 +1,8 @@
 /*
  * matmul_internal.h - what a level's tile of quantised weights gets. Include after the level's blocks.h, which defines load_fn.
  *
- * A tile is one panel by a few tokens: quants stay in registers while the activations of one token after the other pass.
- * matmul_template.h cuts a product into tiles.
+ * A tile is one panel by a few tokens: a block's quants stay in registers while the activations of one token after the
+ * other pass. matmul_template.h cuts a product into tiles.
  */
 #ifndef FOURWAY_KERNELS_MATMUL_INTERNAL_H
 #define FOURWAY_KERNELS_MATMUL_INTERNAL_H
@@ -22,6 +22,7 @@ struct format {
 
 /* n_blocks of one panel, from some block on, by tokens that follow one another. */
 struct piece {
+    size_t tokens;                      /* at most TILE */
     const void *w;
     size_t n_blocks;
     const uint8_t *x;                   /* q8_block of the first block and token */

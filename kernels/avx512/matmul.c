@@ -1,16 +1,17 @@
 /*
  * matmul.c - y = W x for quantised weights with VPDPBUSD.
  *
- * A tile is one panel by up to TILE tokens: a block's 8 registers of quants stay while each token's 32 activations come
- * as broadcast memory operands, which load as fast as the dots run (Zen 4: one 512-bit VPDPBUSD a cycle either way). The
- * eight dots of a token depend on one another; the processor overlaps them with those of other tokens and blocks.
+ * A block's 8 registers of quants stay while each token's 32 activations come as broadcast memory operands, which load as
+ * fast as the dots run (Zen 4: one 512-bit VPDPBUSD a cycle either way). The eight dots of a token depend on one
+ * another; the processor overlaps them with those of other tokens and blocks. Sums are kept in memory: a loop over
+ * tokens that is unrolled to hold them in registers was no faster, at 30 times the code (Zen 4, check_kernels --bench).
  */
 #include "kernels/avx512/blocks.h"
 #include "kernels/kernels_internal.h"
 #include "kernels/matmul_internal.h"
 
-#define MAX_DIRECT 8
 enum {
+    MAX_DIRECT = 16,        /* up to here, unpacking costs less than to store and load what was unpacked */
     TILE = 16,
     CHUNK_BLOCKS = 32,      /* 20 KiB unpacked, which stay in L1 beside the activations of a tile */
 };
@@ -45,23 +46,20 @@ INLINE __m512 add_block(__m512 acc, const struct format *f, const struct block *
     return f->minima ? _mm512_fmadd_ps(w->extra, _mm512_set1_ps(x->scaled_sum), acc) : acc;
 }
 
-INLINE void tile(const struct piece *p, const struct format *f, const int tokens)
+INLINE void tile(const struct piece *p, const struct format *f)
 {
     __m512 acc[TILE];
 
-#pragma GCC unroll 16
-    for (int t = 0; t < tokens; t++)
-        acc[t] = p->first ? _mm512_setzero_ps() : _mm512_loadu_ps(p->y + (size_t)t * p->y_stride);
+    for (size_t t = 0; t < p->tokens; t++)
+        acc[t] = p->first ? _mm512_setzero_ps() : _mm512_loadu_ps(p->y + t * p->y_stride);
     for (size_t b = 0; b < p->n_blocks; b++) {
         const struct block w = f->load(p->w, b);
         const uint8_t *x = p->x + b * sizeof(struct q8_block);
-#pragma GCC unroll 16
-        for (int t = 0; t < tokens; t++, x += p->x_stride)
+        for (size_t t = 0; t < p->tokens; t++, x += p->x_stride)
             acc[t] = add_block(acc[t], f, &w, (const struct q8_block *)x);
     }
-#pragma GCC unroll 16
-    for (int t = 0; t < tokens; t++)
-        _mm512_storeu_ps(p->y + (size_t)t * p->y_stride, acc[t]);
+    for (size_t t = 0; t < p->tokens; t++)
+        _mm512_storeu_ps(p->y + t * p->y_stride, acc[t]);
 }
 
 #include "kernels/matmul_template.h"

@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 
 const char *fields_type_name(const json_t *value)
@@ -98,6 +100,17 @@ static int read_number(const struct field *f, const char *param, const json_t *v
     return 0;
 }
 
+/* At most one line in ten seconds: every request of a client may bring such a field. */
+static void warn_ignored(const char *param)
+{
+    static _Atomic uint64_t next_ns;
+    const uint64_t now = clock_now_ns();
+    uint64_t due = atomic_load(&next_ns);
+
+    if (now >= due && atomic_compare_exchange_strong(&next_ns, &due, now + 10000000000u))
+        log_warn("request field %s changes the text in other servers, but is not built here: ignored", param);
+}
+
 static int read_field(const struct field *f, const char *param, const json_t *value, void *out, struct api_error *e)
 {
     void *to = f->offset == NO_OFFSET ? NULL : (char *)out + f->offset;
@@ -129,7 +142,7 @@ static int read_field(const struct field *f, const char *param, const json_t *va
     case FIELD_IGNORED:
         break;
     case FIELD_WARNED:
-        log_warn("request field %s changes the text elsewhere, but is not built here: ignored", param);
+        warn_ignored(param);
         break;
     }
     if (!err && f->check)

@@ -89,7 +89,8 @@ static int wait_for_end(struct serve *s, struct starter *starter, int signals)
             }
             return 0;
         }
-        if (!fds[1].revents)
+        uint64_t one;
+        if (!fds[1].revents || read(starter->done, &one, sizeof(one)) < 0)
             continue;
         if (starter->err)
             return starter->err;

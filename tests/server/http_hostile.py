@@ -247,22 +247,22 @@ class Bodies(ServerTest):
 
     def test_a_million_keys(self):
         body = b"{" + b",".join(b'"k%d":1' % i for i in range(1000000)) + b"}"
-        started = time.monotonic()
+        started = self.server.cpu_s()
         self.refused(self.server.post("/v1/completions", body), 400, "invalid_json")
-        self.assertLess(time.monotonic() - started, 2)
+        self.assertLess(self.server.cpu_s() - started, 2)
 
     def test_many_unknown_fields(self):
         body = b'{"prompt":"Hello","max_tokens":1,' + b",".join(b'"k%d":1' % i for i in range(190000)) + b"}"
-        started = time.monotonic()
+        started = self.server.cpu_s()
         self.assertEqual(self.server.post("/v1/completions", body).status, 200)
-        self.assertLess(time.monotonic() - started, 3)
+        self.assertLess(self.server.cpu_s() - started, 3)
 
     def test_many_token_ids(self):
         """Integers of arrays do not count as values: the context decides."""
-        started = time.monotonic()
+        started = self.server.cpu_s()
         error = self.refused(self.server.post("/v1/completions", {"prompt": [100] * 3000000}), 400, "context_length_exceeded", "prompt")
         self.assertEqual((error["n_prompt_tokens"], error["n_ctx"]), (3000000, 512))
-        self.assertLess(time.monotonic() - started, 5)
+        self.assertLess(self.server.cpu_s() - started, 6)
 
     def test_wrong_values(self):
         for field, value in (("n", 10**9), ("n", 0), ("n", 1.5), ("n", True), ("n", "1"), ("best_of", 2), ("logprobs", 10**6), ("logprobs", -1),

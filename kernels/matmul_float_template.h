@@ -83,13 +83,16 @@ INLINE void few_tokens_tile(const struct piece *p, load_fn load, const int panel
 INLINE void many_tokens_tile(const struct piece *p, load_fn load, const int panels, size_t tokens)
 {
     switch (tokens) {
-    TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6);
-#if MANY_TOKENS == 12
-    TILE(7); TILE(8); TILE(9); TILE(10); TILE(11); TILE(12);
-#endif
+    TILE(1); TILE(2); TILE(4); TILE(MANY_TOKENS);
     }
 }
 #undef TILE
+
+/* The largest tile that there is. */
+static size_t tile_tokens(size_t left)
+{
+    return left >= MANY_TOKENS ? MANY_TOKENS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 
 static __attribute__((noinline)) void decoded_tile(const struct piece *p, size_t panels, size_t tokens)
 {
@@ -185,8 +188,8 @@ INLINE void many_tokens(const struct matmul_args *a, const struct format *f)
             const uint8_t *w = (const uint8_t *)a->w + i * panel_size;
             for (size_t n = 0; !f->is_float && n < panels; n++)
                 decode(s->w[n], f, w + n * panel_size, k0, k);
-            for (size_t t = 0; t < a->m; t += MANY_TOKENS) {
-                const size_t tokens = a->m - t < MANY_TOKENS ? a->m - t : MANY_TOKENS;
+            for (size_t t = 0, tokens; t < a->m; t += tokens) {
+                tokens = tile_tokens(a->m - t);
                 struct piece p = piece_at(a, s, f, k0, k, i, t, tokens);
                 p.w = f->is_float ? w + k0 * f->k_bytes : (const uint8_t *)s->w;
                 p.panel_bytes = f->is_float ? panel_size : sizeof(s->w[0]);

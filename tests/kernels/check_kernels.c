@@ -6,6 +6,7 @@
  * One thread. For one token the weights are read once from memory: GB/s of weights beside the rate of reading alone.
  * For many tokens: GOP/s beside the level's best dot instruction on registers alone (for float32 sums beside nothing).
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,9 @@
 
 enum {
     WEIGHT_BYTES = 400 << 20,       /* far more than any cache */
+    SLICE_BYTES = 16 << 20,         /* weights of one call */
     K = 2048,
-    ROUNDS = 5,                     /* the best counts: other programs can only slow a round down */
-    MANY_PANELS = 128,
+    MANY_PANELS = 8,                /* of a call with many tokens */
     MAX_TOKENS = 512,
 };
 
@@ -35,74 +36,81 @@ static void *allocate(size_t bytes)
     return p;
 }
 
-static double best_seconds(matmul_fn matmul, const struct matmul_args *args)
+static double seconds_since(uint64_t start)
 {
-    uint64_t best = UINT64_MAX;
-    for (int i = 0; i < ROUNDS; i++) {
+    return (double)(clock_now_ns() - start) * 1e-9;
+}
+
+/* All weights once, slice by slice, so that each comes from memory. The fastest slice counts: others can only slow it down. */
+static double best_seconds(matmul_fn matmul, struct matmul_args args, const uint8_t *w, size_t panel)
+{
+    double best = 1e9;
+    for (size_t at = 0; at + args.n_panels * panel <= WEIGHT_BYTES && at < 50 * args.n_panels * panel; at += args.n_panels * panel) {
+        args.w = w + at;
         uint64_t start = clock_now_ns();
-        matmul(args);
-        uint64_t ns = clock_now_ns() - start;
-        best = ns < best ? ns : best;
+        matmul(&args);
+        best = fmin(best, seconds_since(start));
     }
-    return (double)best * 1e-9;
+    return best;
 }
 
 struct limits {
     double read_bytes_per_s, ops_per_s;
 };
 
-static struct limits measure(const struct kernels *kernels, const void *w)
+static struct limits measure(const struct kernels *kernels, const uint8_t *w)
 {
     struct limits best = { 0, 0 };
-    for (int i = 0; i < ROUNDS; i++) {
-        uint64_t start = clock_now_ns(), sum = kernels->read_stream(w, WEIGHT_BYTES);
-        double seconds = (double)(clock_now_ns() - start) * 1e-9;
+    for (size_t at = 0; at + SLICE_BYTES <= WEIGHT_BYTES; at += SLICE_BYTES) {
+        uint64_t start = clock_now_ns(), sum = kernels->read_stream(w + at, SLICE_BYTES);
         __asm__ volatile("" : : "r"(sum));
-        if (WEIGHT_BYTES / seconds > best.read_bytes_per_s)
-            best.read_bytes_per_s = WEIGHT_BYTES / seconds;
+        best.read_bytes_per_s = fmax(best.read_bytes_per_s, SLICE_BYTES / seconds_since(start));
 
         start = clock_now_ns();
-        uint64_t ops = kernels->peak_int8(5000000);
-        seconds = (double)(clock_now_ns() - start) * 1e-9;
-        if ((double)ops / seconds > best.ops_per_s)
-            best.ops_per_s = (double)ops / seconds;
+        uint64_t ops = kernels->peak_int8(100000);
+        best.ops_per_s = fmax(best.ops_per_s, (double)ops / seconds_since(start));
     }
     return best;
 }
 
+static void bench_type(const struct kernels *kernels, enum dtype type, struct limits limits, const uint8_t *w)
+{
+    static const size_t ms[] = { 1, 2, 4, 8, 16, 32, 64, MAX_TOKENS };
+    const size_t panel = panel_bytes(type, K), x_bytes = activation_bytes(kernels_activation(type), K);
+    void *x = allocate(MAX_TOKENS * x_bytes), *scratch = allocate(matmul_scratch_bytes(K));
+
+    for (size_t i = 0; i < sizeof(ms) / sizeof(*ms); i++) {
+        const size_t m = ms[i], n_panels = m > 8 ? MANY_PANELS : SLICE_BYTES / m / panel;
+        float *y = allocate(m * n_panels * PANEL_ROWS * sizeof(*y));
+        const struct matmul_args args = { .x = x, .x_stride = x_bytes, .y = y, .y_stride = n_panels * PANEL_ROWS,
+                                          .m = m, .n_panels = n_panels, .k = K, .scratch = scratch };
+        const double seconds = best_seconds(kernels->matmul[type], args, w, panel);
+        const double read = (double)(n_panels * panel) / seconds, ops = 2.0 * (double)(m * n_panels * PANEL_ROWS * K) / seconds;
+
+        printf("%-6s %5zu %9.1f %7.0f%% %9.1f", dtype_info(type)->name, m, read * 1e-9, 100 * read / limits.read_bytes_per_s, ops * 1e-9);
+        if (kernels_activation(type) == ACT_Q8)
+            printf(" %7.0f%%", 100 * ops / limits.ops_per_s);
+        printf("\n");
+        munmap(y, m * n_panels * PANEL_ROWS * sizeof(*y));
+    }
+    munmap(x, MAX_TOKENS * x_bytes);
+    munmap(scratch, matmul_scratch_bytes(K));
+}
+
 static void bench(enum isa level, const char *only)
 {
-    static const size_t ms[] = { 1, 2, 4, 8, 16, 32, MAX_TOKENS };
     struct kernels kernels;
-    uint8_t *w = allocate(WEIGHT_BYTES), *x = allocate(MAX_TOKENS * K * sizeof(float)), *scratch = allocate(matmul_scratch_bytes(K));
-    float *y = allocate(WEIGHT_BYTES / 8);      /* panels of 4-bit weights for one token: 64 bytes for K * 9 */
+    uint8_t *w = allocate(WEIGHT_BYTES);
 
     kernels_fill(&kernels, level);
-    struct limits limits = measure(&kernels, w);
+    const struct limits limits = measure(&kernels, w);
     printf("%s: reads %.1f GB/s, 8-bit peak %.0f GOP/s\n", isa_name(level), limits.read_bytes_per_s * 1e-9, limits.ops_per_s * 1e-9);
     printf("%-6s %5s %9s %8s %9s %8s\n", "type", "m", "GB/s", "of read", "GOP/s", "of peak");
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
-        const enum dtype type = weight_types[i];
-        const size_t bytes = panel_bytes(type, K);
-        if (only && strcmp(only, dtype_info(type)->name) != 0)
-            continue;
-        for (size_t j = 0; j < sizeof(ms) / sizeof(*ms); j++) {
-            struct matmul_args args = { .w = w, .x = x, .y = y, .m = ms[j], .n_panels = WEIGHT_BYTES / bytes, .k = K, .scratch = scratch };
-            if (ms[j] > 8)
-                args.n_panels = MANY_PANELS;
-            else if (ms[j] > 1)
-                args.n_panels /= ms[j];
-            args.x_stride = activation_bytes(kernels_activation(type), K);
-            args.y_stride = args.n_panels * PANEL_ROWS;
-            const double seconds = best_seconds(kernels.matmul[type], &args);
-            const double read = (double)(args.n_panels * bytes) / seconds;
-            const double ops = 2.0 * (double)(ms[j] * args.n_panels * PANEL_ROWS * K) / seconds;
-            printf("%-6s %5zu %9.1f %7.0f%% %9.1f", dtype_info(type)->name, ms[j], read * 1e-9, 100 * read / limits.read_bytes_per_s, ops * 1e-9);
-            if (kernels_activation(type) == ACT_Q8)
-                printf(" %7.0f%%", 100 * ops / limits.ops_per_s);
-            printf("\n");
-        }
+        if (!only || strcmp(only, dtype_info(weight_types[i])->name) == 0)
+            bench_type(&kernels, weight_types[i], limits, w);
     }
+    munmap(w, WEIGHT_BYTES);
 }
 
 int main(int argc, char **argv)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/utf8.h"
 #include "weights/tokenizer_internal.h"
 
 /* An id of the file, or -1: a model without the token can still be used. */
@@ -143,7 +144,7 @@ static int compare_specials(const void *a, const void *b)
 
 int special_table_build(struct special_table *s, const struct vocabulary *v, const char *path)
 {
-    size_t n = 0, n_long = 0, kept = 0;
+    size_t n = 0, n_odd = 0, kept = 0;
 
     for (size_t i = 0; i < v->n; i++)
         n += v->types[i] == TOKEN_CONTROL || v->types[i] == TOKEN_UNKNOWN || v->types[i] == TOKEN_USER_DEFINED;
@@ -154,14 +155,15 @@ int special_table_build(struct special_table *s, const struct vocabulary *v, con
         uint8_t type = v->types[i];
         if ((type != TOKEN_CONTROL && type != TOKEN_UNKNOWN && type != TOKEN_USER_DEFINED) || !v->pieces[i].len)
             continue;
-        if (v->pieces[i].len > TOKENIZER_MAX_SPECIAL) {
-            n_long++;
+        /* A part of a character would cut one in two, and what is left of it is no text that can be split or merged. */
+        if (v->pieces[i].len > TOKENIZER_MAX_SPECIAL || utf8_check(v->pieces[i].data, v->pieces[i].len) != v->pieces[i].len) {
+            n_odd++;
             continue;
         }
         s->tokens[s->n++] = (struct special_token){ v->pieces[i], (int32_t)i, type != TOKEN_USER_DEFINED };
     }
-    if (n_long)
-        log_warn("%s: %zu special tokens are longer than %d bytes and will not be found in texts", path, n_long,
+    if (n_odd)
+        log_warn("%s: %zu special tokens are longer than %d bytes or no UTF-8, and will not be found in texts", path, n_odd,
                  TOKENIZER_MAX_SPECIAL);
     qsort(s->tokens, s->n, sizeof(*s->tokens), compare_specials);
     for (size_t i = 0; i < s->n; i++) {

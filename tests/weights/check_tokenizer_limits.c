@@ -17,6 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <utf8proc.h>
+
 #include "common/clock.h"
 #include "common/utf8.h"
 #include "tests/weights/gguf_writer.h"
@@ -232,19 +234,41 @@ static void check_odd_vocabularies(void **state)
     CHECK_TEXT(t, "ab", 0, 4);
     tokenizer_close(t);
 
-    put_small(&w, "gpt2", "tokens");
-    gguf_writer_strings(&w, "tokenizer.ggml.tokens", twice, 8);
-    w.n_kv--;       /* the keys after it go, types among them */
-    w.kv.len = 0;
+    /* Of equal merges the first counts: here "ab" must join before "ba". */
+    gguf_writer_init(&w);
+    gguf_writer_string(&w, "tokenizer.ggml.model", "gpt2");
+    gguf_writer_string(&w, "tokenizer.ggml.pre", "gpt-2");
+    gguf_writer_strings(&w, "tokenizer.ggml.tokens", (const char *const[]){ "a", "b", "ab", "ba" }, 4);
+    gguf_writer_strings(&w, "tokenizer.ggml.merges", (const char *const[]){ "a b", "b a", "a b" }, 3);
+    t = accept(&w, 1, no_byte);
+    CHECK_TEXT(t, "aba", 0, 2, 0);
+    CHECK_TEXT(t, "bab", 0, 1, 2);
+    tokenizer_close(t);
+
+    gguf_writer_init(&w);
     gguf_writer_string(&w, "tokenizer.ggml.model", "gpt2");
     gguf_writer_string(&w, "tokenizer.ggml.pre", "gpt-2");
     gguf_writer_strings(&w, "tokenizer.ggml.tokens", twice, 8);
     gguf_writer_array(&w, "tokenizer.ggml.token_type", GGUF_I32, twice_types, 8);
     gguf_writer_strings(&w, "tokenizer.ggml.merges", odd_merges, 2);
-    w.n_kv = 5;
     t = accept(&w, 3, no_byte);                     /* one for the type 99, one for the second "ab" */
     CHECK_TEXT(t, "abc<x>", TOKENIZE_SPECIAL, 3, 7, 6);
     tokenizer_close(t);
+
+    /* A special token that is a part of a character must not cut one in two. */
+    for (int llama = 0; llama < 2; llama++) {
+        gguf_writer_init(&w);
+        gguf_writer_string(&w, "tokenizer.ggml.model", llama ? "llama" : "gpt2");
+        gguf_writer_string(&w, "tokenizer.ggml.pre", "gpt-2");
+        gguf_writer_strings(&w, "tokenizer.ggml.tokens", (const char *const[]){ "a", "\xb8", "\xe4\xb8", "\xe4\xb8\xad" }, 4);
+        gguf_writer_array(&w, "tokenizer.ggml.token_type", GGUF_I32, (const int32_t[]){ 1, 4, 3, 4 }, 4);
+        gguf_writer_array(&w, "tokenizer.ggml.scores", GGUF_F32, small_scores, 4);
+        gguf_writer_strings(&w, "tokenizer.ggml.merges", NULL, 0);
+        gguf_writer_bool(&w, "tokenizer.ggml.add_space_prefix", 0);
+        t = accept(&w, 2, llama ? "0 of 256 byte tokens" : no_byte);
+        CHECK_TEXT(t, "a\xe4\xb8\xad" "a\xe4\xb9\xaf", TOKENIZE_SPECIAL, 0, 3, 0);
+        tokenizer_close(t);
+    }
 
     /* A user-defined token is matched everywhere; one that is too long to be matched in linear time, nowhere. */
     char long_text[302], text[400];
@@ -358,6 +382,37 @@ static void check_round_trip(void **state)
     buf_free(&text);
     buf_free(&back);
     buf_free(&wanted);
+}
+
+/* Against utf8proc's own, which sorts marks one exchange at a time: marks of several classes, letters they join with, Hangul. */
+static void check_nfc(void **state)
+{
+    static const uint32_t some[] = {
+        'a', 'e', 'o', 0xe9, 0x1ea5, 0x300, 0x301, 0x302, 0x316, 0x323, 0x327, 0x345, 0x5b0, 0x651, 0x93c, 0x308, 0x344, 0x1100, 0x1161,
+        0x11a8, 0xac00, 0x212b, 0x2126, 0xfb1d, 0x1d15e, 0x1f82, 0x915, 0x958, 0x4e2d, 0x2f800, 0x200d
+    };
+    struct buf text = { 0 }, got = { 0 };
+
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        buf_clear(&text);
+        buf_clear(&got);
+        for (uint32_t j = random_below(12); j > 0; j--) {
+            char bytes[4];
+            buf_append(&text, bytes, utf8_encode(some[random_below(sizeof(some) / sizeof(some[0]))], bytes));
+        }
+        buf_puts(&text, "");
+        utf8proc_uint8_t *want = utf8proc_NFC((const utf8proc_uint8_t *)text.data);
+        assert_non_null(want);
+        assert_int_equal(nfc_append(&got, text.data, text.len), 0);
+        buf_puts(&got, "");
+        assert_string_equal(got.data, (const char *)want);
+        if (!nfc_may_change(text.data, text.len))
+            assert_string_equal(text.data, (const char *)want);
+        free(want);
+    }
+    buf_free(&text);
+    buf_free(&got);
 }
 
 /* Ids as a client of a hostile model could get them: any bytes in any order. Deltas are whole characters, and joined the same as
@@ -750,6 +805,7 @@ int main(void)
         cmocka_unit_test(check_odd_vocabularies),
         cmocka_unit_test(check_small_llama),
         cmocka_unit_test(check_round_trip),
+        cmocka_unit_test(check_nfc),
         cmocka_unit_test(check_random_ids),
         cmocka_unit_test(check_prefix),
         cmocka_unit_test(check_literal),

@@ -31,6 +31,7 @@ INLINE void many_tokens(const struct matmul_args *a, const struct format *f)
     struct format unpacked = *f;
 
     unpacked.load = load_unpacked;
+    unpacked.unpacked = true;
     for (size_t b0 = 0; b0 < n_blocks; b0 += CHUNK_BLOCKS) {
         const size_t n = n_blocks - b0 < CHUNK_BLOCKS ? n_blocks - b0 : CHUNK_BLOCKS;
         for (size_t i = 0; i < a->n_panels; i++) {

@@ -64,21 +64,23 @@ INLINE __m256 add_block(__m256 acc, const struct format *f, const struct block *
 
 INLINE void tile(const struct piece *p, const struct format *f)
 {
-    for (size_t half_panel = 0; half_panel < 2; half_panel++) {
-        float *y = p->y + 8 * half_panel;
-        __m256 acc[TILE];
+    __m256 acc[TILE][2];
 
-        for (size_t t = 0; t < p->tokens; t++)
-            acc[t] = p->first ? _mm256_setzero_ps() : _mm256_loadu_ps(y + t * p->y_stride);
-        for (size_t b = 0; b < p->n_blocks; b++) {
+    for (size_t t = 0; t < p->tokens; t++)
+        for (size_t half_panel = 0; half_panel < 2; half_panel++)
+            acc[t][half_panel] = p->first ? _mm256_setzero_ps() : _mm256_loadu_ps(p->y + t * p->y_stride + 8 * half_panel);
+    for (size_t b = 0; b < p->n_blocks; b++) {
+        prefetch_block(f, p->w, b);
+        for (size_t half_panel = 0; half_panel < 2; half_panel++) {
             const struct block w = f->load(p->w, b, half_panel);
             const uint8_t *x = p->x + b * sizeof(struct q8_block);
             for (size_t t = 0; t < p->tokens; t++, x += p->x_stride)
-                acc[t] = add_block(acc[t], f, &w, (const struct q8_block *)x);
+                acc[t][half_panel] = add_block(acc[t][half_panel], f, &w, (const struct q8_block *)x);
         }
-        for (size_t t = 0; t < p->tokens; t++)
-            _mm256_storeu_ps(y + t * p->y_stride, acc[t]);
     }
+    for (size_t t = 0; t < p->tokens; t++)
+        for (size_t half_panel = 0; half_panel < 2; half_panel++)
+            _mm256_storeu_ps(p->y + t * p->y_stride + 8 * half_panel, acc[t][half_panel]);
 }
 
 #include "kernels/matmul_template.h"

@@ -15,6 +15,8 @@
 
 struct starter {
     struct serve *serve;
+    pthread_t thread;
+    bool running;           /* the thread is to be joined */
     int done;               /* eventfd */
     int err;                /* of the load, before `done` */
 };
@@ -54,7 +56,7 @@ static void exit_at_next_signal(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static void *wait_ready(void *arg)
+static void *starter_wait(void *arg)
 {
     struct starter *s = arg;
     const uint64_t one = 1;
@@ -65,6 +67,22 @@ static void *wait_ready(void *arg)
     if (write(s->done, &one, sizeof(one)) < 0)
         log_error("eventfd: %s", strerror(errno));
     return NULL;
+}
+
+static int starter_begin(struct starter *s)
+{
+    int err = s->done < 0 ? -errno : -pthread_create(&s->thread, NULL, starter_wait, s);
+
+    s->running = !err;
+    return err;
+}
+
+static int starter_end(struct starter *s)
+{
+    if (s->running)
+        pthread_join(s->thread, NULL);
+    s->running = false;
+    return s->err;
 }
 
 /* Until a signal (0) or a model that does not load (its error). */
@@ -89,11 +107,11 @@ static int wait_for_end(struct serve *s, struct starter *starter, int signals)
             }
             return 0;
         }
-        uint64_t one;
-        if (!fds[1].revents || read(starter->done, &one, sizeof(one)) < 0)
+        if (!fds[1].revents)
             continue;
-        if (starter->err)
-            return starter->err;
+        int err = starter_end(starter);
+        if (err)
+            return err;
         loading = false;
         fds[1].fd = -1;
         s->on_ready(s->arg);
@@ -109,8 +127,7 @@ int serve_run(struct serve *s)
     const sigset_t set = end_signals();
     struct starter starter = { .serve = s, .done = eventfd(0, EFD_CLOEXEC) };
     const int signals = signalfd(-1, &set, SFD_CLOEXEC);
-    pthread_t thread;
-    int err = starter.done < 0 || signals < 0 ? -errno : -pthread_create(&thread, NULL, wait_ready, &starter);
+    int err = signals < 0 ? -errno : starter_begin(&starter);
 
     if (err) {
         log_error("cannot serve: %s", strerror(-err));
@@ -124,7 +141,7 @@ int serve_run(struct serve *s)
             log_info("stopping: waiting up to %.0f s for requests in flight", s->drain_s);
             front_drain(s->front, s->drain_s);
         }
-        pthread_join(thread, NULL);
+        starter_end(&starter);
     }
     http_stop(s->http);
     if (starter.done >= 0)

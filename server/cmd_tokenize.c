@@ -54,7 +54,7 @@ static int encode(const struct tokenizer *t, const struct buf *text, unsigned fl
     int err;
 
     if (valid != text->len) {
-        log_error("the text is no valid UTF-8 at byte %zu", valid);
+        log_error("the text is not valid UTF-8 at byte %zu", valid);
         return -EINVAL;
     }
     err = tokenizer_encode(t, text->data, text->len, NULL, flags, ids);

@@ -125,7 +125,7 @@ static int compile(pcre2_code **code, const struct pretokenizer_rule *rule, cons
         log_error("pre-tokenizer \"%s\": pattern \"%s\" can match nothing", rule->name, pattern);
         return -EINVAL;
     }
-    pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE);       /* where the system forbids it, pcre2_match interprets: slower, the same result */
+    pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE);       /* where the system forbids it, pcre2_match interprets: slower */
     return 0;
 }
 

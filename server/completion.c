@@ -294,8 +294,6 @@ void completion_push(struct completion *c, const struct completion_event *e, con
 
     if (ch->closed)
         return;
-    if (!ch->began_ns)
-        ch->began_ns = e->at_ns;
     if (e->type == ENGINE_FINISHED) {
         push_finished(c, ch, e);
         return;

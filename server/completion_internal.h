@@ -30,7 +30,7 @@ struct choice {
     int32_t stop_id, last_token;        /* stop_id: or -1 */
     bool echo_begun, role_sent, cut, closed, cancel_wanted, cancel_sent;
     uint64_t queue_ns, prompt_ns, decode_ns;        /* of FINISHED */
-    uint64_t began_ns, first_ns, last_ns;           /* arrival of the first event, first and last token; 0: none */
+    uint64_t first_ns, last_ns;                     /* arrival of the first and the last token; 0: none */
 };
 
 struct completion {

@@ -123,7 +123,6 @@ static void enlist(struct front *f, struct job *job)
     if (job->next)
         job->next->previous = job;
     f->jobs = job;
-    job->listed = true;
     pthread_mutex_unlock(&f->jobs_lock);
 }
 

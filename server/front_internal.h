@@ -74,7 +74,6 @@ struct job {
     _Atomic uint64_t queue_deadline_ns;     /* 0: the engine has begun */
 
     struct job *previous, *next;            /* under front->jobs_lock */
-    bool listed;
 };
 
 /* front_job.c */

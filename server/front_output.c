@@ -53,7 +53,6 @@ static void end(struct job *job)
         f->jobs = job->next;
     if (job->next)
         job->next->previous = job->previous;
-    job->listed = false;
     if (!f->jobs)
         pthread_cond_broadcast(&f->jobs_gone);
     pthread_mutex_unlock(&f->jobs_lock);

@@ -42,6 +42,11 @@ size_t attention_slots(const struct model *m, size_t node)
     return ATTENTION_SLOTS + 4 * split_limit(m, node);
 }
 
+size_t attention_slot_floats(const struct model *m)
+{
+    return ATTEND_MAX_Q * (m->head_padded + 2);
+}
+
 static struct item decode_item(const struct model *m, size_t i, size_t n_kv_heads, size_t window)
 {
     size_t parts = parts_per_group(m), per_item = heads_per_item(m), part = i % parts;
@@ -144,9 +149,8 @@ struct slot { float *out, *max, *sum; };
 
 static struct slot slot_at(const struct model *m, const struct node_memory *node, size_t i)
 {
-    size_t n_q = heads_per_item(m);
-    float *base = node->slots + i * n_q * (m->head_padded + 2);
-    return (struct slot){ base, base + n_q * m->head_padded, base + n_q * (m->head_padded + 1) };
+    float *base = node->slots + i * attention_slot_floats(m);
+    return (struct slot){ base, base + ATTEND_MAX_Q * m->head_padded, base + ATTEND_MAX_Q * (m->head_padded + 1) };
 }
 
 /* In rounds of as many chunks an item as there are slots: partials first, then each item's owner merges them in order. */

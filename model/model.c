@@ -136,17 +136,15 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
 {
     const struct model_config *c = &m->config;
     const size_t n = m->max_step_tokens, own = m->nodes[node].n_kv_heads, n_pairs = c->head_dim / 2;
-    size_t act_in = m->sites[SITE_ATTN_IN].token_bytes, widest = m->d_padded, k = m->d_padded, group = m->group;
+    size_t act_in = m->sites[SITE_ATTN_IN].token_bytes, widest = m->d_padded, k = m->d_padded;
     struct node_memory *v = &m->nodes[node];
 
     act_in = m->sites[SITE_FFN_IN].token_bytes > act_in ? m->sites[SITE_FFN_IN].token_bytes : act_in;
     act_in = m->sites[SITE_HEAD_IN].token_bytes > act_in ? m->sites[SITE_HEAD_IN].token_bytes : act_in;
     for (size_t s = 0; s < SITE_COUNT; s++)
         k = m->sites[s].k_padded > k ? m->sites[s].k_padded : k;
-    widest = widest > group * m->head_padded ? widest : group * m->head_padded;
+    widest = widest > m->group * m->head_padded ? widest : m->group * m->head_padded;
     widest = widest > m->sites[SITE_ATTN_OUT].k_padded ? widest : m->sites[SITE_ATTN_OUT].k_padded;
-    if (group > ATTEND_MAX_Q)
-        group = ATTEND_MAX_Q;
 
     v->x = take(t, n * m->d_padded * sizeof(float));
     v->act_in = take(t, n * act_in);
@@ -159,7 +157,7 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
     v->attn = m->heads_straddle ? take(t, n * m->sites[SITE_ATTN_OUT].k_padded * sizeof(float)) : NULL;
     v->cos = take(t, 2 * n * n_pairs * sizeof(float));
     v->sin = take(t, 2 * n * n_pairs * sizeof(float));
-    v->slots = take(t, attention_slots(m, node) * group * (m->head_padded + 2) * sizeof(float));
+    v->slots = take(t, attention_slots(m, node) * attention_slot_floats(m) * sizeof(float));
 
     size_t first = 0;
     for (size_t i = 0; i < node; i++)

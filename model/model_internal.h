@@ -20,7 +20,7 @@ enum {
                                  * cheaper than a barrier (0.2 us a token at d_model 576, a node barrier 0.3 us) */
     TILE_FLOATS = 1 << 16,      /* a worker's tile of gate or up outputs: 256 KiB, so that two stay in L2 */
     MAX_STEP_TOKENS = TILE_FLOATS / 32,
-    ATTENTION_SLOTS = 512       /* chunk partials of a node while the chunks of a few queries are split over its workers */
+    ATTENTION_SLOTS = 256       /* chunk partials of a node while the chunks of a few queries are split over its workers */
 };
 
 /* Which panels of a matrix lie on which node: node v has start[v] .. start[v + 1] - 1. */
@@ -145,6 +145,7 @@ void model_each_matrix(struct model *m, void (*fn)(struct model *m, struct matri
  * with the outputs in act_attn of its node (or in attn, where heads straddle blocks), without a barrier after it.
  */
 size_t attention_slots(const struct model *m, size_t node);     /* slots for partials that a node needs */
+size_t attention_slot_floats(const struct model *m);
 void attention_plan(struct model *m);
 void attention_run(struct model *m, const struct worker *w, size_t layer);
 

@@ -1,0 +1,37 @@
+/*
+ * requests.h - eight requests of different lengths and samplings, run through the real engine, and what a client could see of them.
+ */
+#ifndef FOURWAY_TESTS_MODEL_REQUESTS_H
+#define FOURWAY_TESTS_MODEL_REQUESTS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/buf.h"
+#include "server/batcher.h"
+
+enum { N_REQUESTS = 8 };
+
+/* Every event's bytes: token, logprob, alternatives, prompt logprobs, reason. */
+struct record { struct buf bytes; bool finished; };
+
+struct run {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct record records[N_REQUESTS];      /* under lock */
+};
+
+struct setting {
+    size_t nodes;                           /* virtual nodes; 0: the real ones */
+    size_t threads, chunk;
+    bool together;                          /* all eight at once, else one after the other */
+    enum isa isa;
+    bool few_pages;                         /* one context's KV pages: sequences are preempted */
+};
+
+/* Runs them and ends the engine. `ready`, if not NULL, sees the engine before the first request. Ends the program when the engine does not start. */
+void requests_run(const struct gguf *g, const struct setting *s, struct run *r, void (*ready)(struct engine *e));
+void requests_free(struct run *r);
+
+#endif

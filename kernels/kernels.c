@@ -62,6 +62,11 @@ size_t activation_bytes(enum activation a, size_t k)
     }
 }
 
+size_t activation_stride(enum activation a, size_t k)
+{
+    return ((activation_bytes(a, k) + 63) / 64 | 1) * 64;
+}
+
 size_t matmul_scratch_bytes(size_t k)
 {
     (void)k;        /* long rows are multiplied in chunks of k */

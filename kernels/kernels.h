@@ -128,6 +128,10 @@ enum activation kernels_activation(enum dtype type);
 /* Bytes of one token's activations: q8_block[k / 32], bf16[k] or float[k]; k a multiple of 32. */
 size_t activation_bytes(enum activation a, size_t k);
 
+/* A good x_stride: activation_bytes() up to an odd multiple of 64, so that the rows of many tokens spread over all cache sets
+ * (k = 8192, 512 tokens of Q4_0, Zen 4: 342 GOP/s, and 290 with rows a multiple of 4096 bytes apart). */
+size_t activation_stride(enum activation a, size_t k);
+
 size_t matmul_scratch_bytes(size_t k);
 
 /* exp(x) in double-free float arithmetic, the function that all levels use, for the few scalar places outside kernels/. */

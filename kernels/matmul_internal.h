@@ -18,7 +18,6 @@ struct format {
     int bits;                           /* of a quant */
     int shift;                          /* log2 of the quants' offset; 0: none */
     bool minima, halves;                /* block.extra: minima; the scale of k 16..31 */
-    bool unpacked;                      /* blocks come from scratch, not from memory */
 };
 
 /* n_blocks of one panel, from some block on, by tokens that follow one another. */
@@ -44,7 +43,7 @@ INLINE void prefetch_block(const struct format *f, const void *w, size_t b)
 {
     const size_t bytes = f->panel_block / f->blocks;
     const char *ahead = (const char *)w + b * bytes + PREFETCH_BYTES;
-    for (size_t i = 0; !f->unpacked && i < bytes; i += 64)
+    for (size_t i = 0; i < bytes; i += 64)
         _mm_prefetch(ahead + i, _MM_HINT_T0);
 }
 

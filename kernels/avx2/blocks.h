@@ -2,8 +2,7 @@
  * blocks.h - one 32-wide block of half a panel (8 rows) in registers: scales and minima as floats, quants as bytes, the
  * unsigned operand of VPMADDUBSW.
  *
- * Each load_TYPE(panel, b, half) reads block b (of the 256-wide types: sub-block b) of rows 8 half .. 8 half + 7. store_block()
- * and load_unpacked() keep the same of all 16 rows in scratch, for panels that many tokens go through.
+ * Each load_TYPE(panel, b, half) reads block b (of the 256-wide types: sub-block b) of rows 8 half .. 8 half + 7.
  */
 #ifndef FOURWAY_KERNELS_AVX2_BLOCKS_H
 #define FOURWAY_KERNELS_AVX2_BLOCKS_H
@@ -160,34 +159,6 @@ INLINE struct block load_q6_K(const void *panel, size_t b, size_t half_panel)
                          .extra = _mm256_mul_ps(d, load_i8(p->sc[2 * s + 1], half_panel)) };
     load_nibbles(out.q, p->q[s], half_panel);
     add_high_pairs(out.q, p->qh[s], half_panel);
-    return out;
-}
-
-struct unpacked_block {
-    float scale[16], extra[16];
-    uint8_t q[8][64];
-};
-
-INLINE void store_block(struct unpacked_block *out, load_fn load, const void *panel, size_t b)
-{
-#pragma GCC unroll 2
-    for (size_t half_panel = 0; half_panel < 2; half_panel++) {
-        const struct block in = load(panel, b, half_panel);
-        _mm256_store_ps(out->scale + 8 * half_panel, in.scale);
-        _mm256_store_ps(out->extra + 8 * half_panel, in.extra);
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; g++)
-            _mm256_store_si256((__m256i *)(out->q[g] + 32 * half_panel), in.q[g]);
-    }
-}
-
-INLINE struct block load_unpacked(const void *scratch, size_t b, size_t half_panel)
-{
-    const struct unpacked_block *u = (const struct unpacked_block *)scratch + b;
-    struct block out = { .scale = _mm256_load_ps(u->scale + 8 * half_panel), .extra = _mm256_load_ps(u->extra + 8 * half_panel) };
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; g++)
-        out.q[g] = load_group(u->q[g], half_panel);
     return out;
 }
 

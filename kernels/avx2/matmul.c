@@ -9,11 +9,7 @@
 #include "kernels/kernels_internal.h"
 #include "kernels/matmul_internal.h"
 
-enum {
-    MAX_DIRECT = 16,        /* up to here, unpacking costs less than to store and load what was unpacked */
-    TILE = 16,
-    CHUNK_BLOCKS = 32,      /* 20 KiB unpacked, which stay in L1 beside the activations of a tile */
-};
+enum { TILE = 32 };        /* tokens that share one unpacking of a block */
 
 /* sum + the dot of n groups: 4, or 8 for types of one scale a block. */
 INLINE __m256i dots(__m256i sum, const __m256i *q, const int8_t *x, const int n, const int bits)

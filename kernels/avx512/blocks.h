@@ -1,8 +1,7 @@
 /*
  * blocks.h - one 32-wide block of a panel in registers: scales and minima as floats, quants as the operand of VPDPBUSD.
  *
- * Each load_TYPE(panel, b) reads block b (of the 256-wide types: sub-block b) of all 16 rows. store_block() and
- * load_unpacked() keep the same in scratch, for panels that many tokens go through.
+ * Each load_TYPE(panel, b) reads block b (of the 256-wide types: sub-block b) of all 16 rows.
  */
 #ifndef FOURWAY_KERNELS_AVX512_BLOCKS_H
 #define FOURWAY_KERNELS_AVX512_BLOCKS_H
@@ -148,31 +147,6 @@ INLINE struct block load_q6_K(const void *panel, size_t b)
     struct block out = { .scale = _mm512_mul_ps(d, load_i8(p->sc[2 * s])), .extra = _mm512_mul_ps(d, load_i8(p->sc[2 * s + 1])) };
     load_nibbles(out.q, p->q[s]);
     add_high_pairs(out.q, p->qh[s]);
-    return out;
-}
-
-struct unpacked_block {
-    float scale[16], extra[16];
-    uint8_t q[8][64];
-};
-
-INLINE void store_block(struct unpacked_block *out, load_fn load, const void *panel, size_t b)
-{
-    const struct block in = load(panel, b);
-    _mm512_store_ps(out->scale, in.scale);
-    _mm512_store_ps(out->extra, in.extra);
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; g++)
-        _mm512_store_si512(out->q[g], in.q[g]);
-}
-
-INLINE struct block load_unpacked(const void *scratch, size_t b)
-{
-    const struct unpacked_block *u = (const struct unpacked_block *)scratch + b;
-    struct block out = { .scale = _mm512_load_ps(u->scale), .extra = _mm512_load_ps(u->extra) };
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; g++)
-        out.q[g] = _mm512_load_si512(u->q[g]);
     return out;
 }
 

@@ -10,11 +10,7 @@
 #include "kernels/kernels_internal.h"
 #include "kernels/matmul_internal.h"
 
-enum {
-    MAX_DIRECT = 16,        /* up to here, unpacking costs less than to store and load what was unpacked */
-    TILE = 16,
-    CHUNK_BLOCKS = 32,      /* 20 KiB unpacked, which stay in L1 beside the activations of a tile */
-};
+enum { TILE = 32 };        /* tokens that share one unpacking of a block */
 
 INLINE __m512i dots(__m512i sum, const __m512i *q, const int8_t *x, int n)
 {

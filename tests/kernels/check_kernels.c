@@ -76,7 +76,7 @@ static struct limits measure(const struct kernels *kernels, const uint8_t *w)
 static void bench_type(const struct kernels *kernels, enum dtype type, struct limits limits, const uint8_t *w)
 {
     static const size_t ms[] = { 1, 2, 4, 8, 16, 32, 64, MAX_TOKENS };
-    const size_t panel = panel_bytes(type, K), x_bytes = activation_bytes(kernels_activation(type), K);
+    const size_t panel = panel_bytes(type, K), x_bytes = activation_stride(kernels_activation(type), K);
     void *x = allocate(MAX_TOKENS * x_bytes), *scratch = allocate(matmul_scratch_bytes(K));
 
     for (size_t i = 0; i < sizeof(ms) / sizeof(*ms); i++) {

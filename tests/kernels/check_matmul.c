@@ -283,6 +283,18 @@ static void plain_c_is_close_to_double_arithmetic(void **state)
     }
 }
 
+static void rows_of_activations_spread_over_cache_sets(void **state)
+{
+    (void)state;
+    for (enum activation a = ACT_Q8; a <= ACT_F32; a++) {
+        for (size_t k = 32; k <= 16384; k += 32) {
+            const size_t stride = activation_stride(a, k), bytes = activation_bytes(a, k);
+            assert_true(stride >= bytes && stride < bytes + 128);
+            assert_int_equal(stride % 128, 64);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +302,7 @@ int main(void)
         cmocka_unit_test(every_level_gives_the_bits_of_plain_c),
         cmocka_unit_test(every_level_gives_the_bits_of_plain_c_on_floats),
         cmocka_unit_test(long_rows_and_many_tokens_give_the_same_bits),
+        cmocka_unit_test(rows_of_activations_spread_over_cache_sets),
         cmocka_unit_test(no_tokens_and_no_rows_do_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,7 +66,8 @@ static int score_window(struct model *m, const struct tokenizer *t, struct kv_se
             size_t n_segments, bytes = 0;
             if (!tokens[j].wants_logits)
                 continue;
-            struct logits_norm norm = sampler_norm(model_logit_stats(m, row, &n_segments), n_segments);
+            const struct segment_stats *stats = model_logit_stats(m, row, &n_segments);
+            struct logits_norm norm = sampler_norm(stats, n_segments);
             double logprob = (double)sampler_logprob(model_logits(m, row), norm, ids[i + j + 1]);
             row++;
             if (isnan(logprob)) {

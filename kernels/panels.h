@@ -62,7 +62,8 @@ size_t panel_bytes(enum dtype type, size_t k);
 
 /*
  * Pack 16 file rows of k elements into one panel. rows[i] = NULL gives a padding row.
- * Returns -1, or the index 0..15 of the first row that holds a scale or minimum that is not finite.
+ * Returns -1, or the index 0..15 of the first row that holds a scale or minimum (in a plain type, a value) that is not
+ * finite; all rows are packed all the same.
  */
 int panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t k);
 

@@ -66,7 +66,7 @@ INLINE void tile(const struct piece *p, const struct format *f)
         for (size_t half_panel = 0; half_panel < 2; half_panel++)
             acc[t][half_panel] = p->first ? _mm256_setzero_ps() : _mm256_loadu_ps(p->y + t * p->y_stride + 8 * half_panel);
     for (size_t b = 0; b < p->n_blocks; b++) {
-        prefetch_block(f, p->w, b);
+        prefetch_block(f, p, b);
         for (size_t half_panel = 0; half_panel < 2; half_panel++) {
             const struct block w = f->load(p->w, b, half_panel);
             const uint8_t *x = p->x + b * sizeof(struct q8_block);

@@ -50,7 +50,7 @@ INLINE void tile(const struct piece *p, const struct format *f)
         acc[t] = p->first ? _mm512_setzero_ps() : _mm512_loadu_ps(p->y + t * p->y_stride);
     for (size_t b = 0; b < p->n_blocks; b++) {
         const struct block w = f->load(p->w, b);
-        prefetch_block(f, p->w, b);
+        prefetch_block(f, p, b);
         const uint8_t *x = p->x + b * sizeof(struct q8_block);
         for (size_t t = 0; t < p->tokens; t++, x += p->x_stride)
             acc[t] = add_block(acc[t], f, &w, (const struct q8_block *)x);

@@ -6,7 +6,7 @@
  *     q[group][row][4]        (64 bytes a group: one vector register)
  * which is the operand of VPDPBUSD and, unpacked to bytes, the B tile of AMX (TDPBUSD, TDPBSUD). All quants are
  * unsigned; the offset (8, 16, 32, 128) is taken from the dot with the activations' negated sums,
- * which is exact integer arithmetic. Values per formats.md section 3 (llama.cpp ggml-common.h).
+ * which is exact integer arithmetic. Values as in llama.cpp, ggml/src/ggml-common.h.
  *
  * Nibbles: byte 64 j + 4 row + i, j = 0..3 of a 32-wide block holds k = 4 j + i in its low and
  * k = 16 + 4 j + i in its high half, so that one mask and one shift unpack groups j and j + 4.
@@ -67,7 +67,7 @@ size_t panel_bytes(enum dtype type, size_t k);
  */
 int panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t k);
 
-/* out[k] = the float32 values of row `row` of the panel; exact, in the order of formats.md section 3. */
+/* out[k] = the float32 values of row `row` of the panel; exact, as the format defines them. */
 void panel_unpack_row(enum dtype type, const void *panel, unsigned row, size_t k, float *out);
 
 /* out[32][16] = the float32 values of k = 32 block .. 32 block + 31 of all 16 rows. */

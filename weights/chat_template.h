@@ -2,7 +2,7 @@
  * chat_template.h - renders a model's chat template (Jinja2): messages to the prompt text the model was trained on.
  *
  * A template is a program from a stranger (CVE-2026-5760 in another server), so this is an interpreter of the subset that
- * published templates use (formats.md 11), without attribute access beyond maps and lists, bounded in steps, depth
+ * published templates use, without attribute access beyond maps and lists, bounded in steps, depth
  * and output. The semantics are those of jinja2 3.1 with trim_blocks and lstrip_blocks, as transformers sets it.
  *
  * Characters that came from the request's strings are marked while rendering, so that the tokenizer matches

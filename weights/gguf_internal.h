@@ -10,7 +10,7 @@
 #include "weights/gguf.h"
 #include "weights/name_table.h"
 
-/* Limits of this project (formats.md 12, faults.md 1); real files stay far below them. */
+/* Limits of this project (docs/design.md 8); real files stay far below them. */
 enum {
     GGUF_MAX_ENTRIES = 65536,               /* keys of a file; tensors of a model */
     GGUF_MAX_KEY = 65535,

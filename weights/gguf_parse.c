@@ -5,7 +5,7 @@
  * size. So a file that is truncated or claims what it does not hold is refused before memory is taken for it, and the
  * second walk checks everything again, because the file may have changed in between.
  *
- * Rules G1 to G10 of the hostile-file list (formats.md 12). Each length is compared with what is left, never added first.
+ * Each length is compared with what is left, never added first.
  */
 #include "weights/gguf_internal.h"
 

@@ -1,7 +1,7 @@
 /*
  * pretokenizer.c - splits a text into the pieces that byte-level BPE merges on their own, by the name in `pre`.
  *
- * The patterns are those of the published tokenizers (formats.md 6 lists the sources), run by PCRE2 with JIT. A model was trained
+ * The patterns are those of the published tokenizers (llama.cpp src/llama-vocab.cpp names them), run by PCRE2 with JIT. A model was trained
  * behind one of them, and another one gives plausible but worse text; so a name that is not in the table is an error.
  *
  * Several patterns in a row: each splits every piece that the one before it left. Matches are pieces, and so is what lies
@@ -20,7 +20,7 @@
 
 enum {
     MAX_STAGES = 8,
-    /* Of each match, as PCRE2 counts steps. Rule T3 of formats.md 12, and more for long texts: the patterns look back over
+    /* Of each match, as PCRE2 counts steps. A million, and more for long texts: the patterns look back over
      * a run of blanks for a newline, once for each byte of it. A quadratic search is still stopped early. */
     MATCH_LIMIT = 1000000,
     MATCH_LIMIT_PER_BYTE = 4

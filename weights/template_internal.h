@@ -34,7 +34,7 @@
 
 #include "weights/chat_template.h"
 
-/* Limits of rule X1 in formats.md 12. A step is also charged for every JINJA_STEP_BYTES bytes that an operation touches,
+/* Limits of one render. A step is also charged for every JINJA_STEP_BYTES bytes that an operation touches,
  * so that a million steps stay well below a second however long the strings are. */
 #define JINJA_MAX_SOURCE_BYTES (1u << 20)
 #define JINJA_MAX_STEPS 1000000

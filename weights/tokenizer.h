@@ -49,7 +49,7 @@ bool tokenizer_adds_bos(const struct tokenizer *t);
 const char *tokenizer_kind(const struct tokenizer *t);         /* "gpt2" or "llama" */
 const char *tokenizer_pre(const struct tokenizer *t);          /* pre-tokenizer name, "" for llama */
 
-/* Ids that end a text: eos, eot, eom and those known by their texts (formats.md 6). Sorted; owned by t. */
+/* Ids that end a text: eos, eot, eom and those known by their texts (tokenizer_special.c). Sorted; owned by t. */
 const int32_t *tokenizer_stop_ids(const struct tokenizer *t, size_t *n);
 
 /*

@@ -26,7 +26,7 @@ enum token_type {
 };
 
 enum {
-    TOKENIZER_MAX_VOCAB = 2097152,      /* formats.md 12, rule C1 */
+    TOKENIZER_MAX_VOCAB = 2097152,      /* the largest published ones have 2^18 */
     TOKENIZER_MAX_TOKEN = 65536,        /* bytes of a token's text: rule T1 */
     TOKENIZER_MAX_SPECIAL = 256         /* longer special tokens are not matched, so that matching is linear; 89 is the longest seen */
 };

@@ -59,7 +59,7 @@ int special_load_ids(struct tokenizer *t, const struct gguf *g)
     return err == -ENOENT ? 0 : err;
 }
 
-/* Texts that end a turn or a document, from the published models (formats.md 6): a GGUF file names one eos only. */
+/* Texts that end a turn or a document, from the published models: a GGUF file names one eos only. */
 static const char *const stop_texts[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>",
     "[EOT]", "[EOS]", "<|end_of_text|>", "<eos>", "<turn|>", "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",

@@ -1,5 +1,5 @@
 /*
- * tests/weights/check_gguf_hostile.c - wrong files: each row of formats.md 12 (G1 to G10) and faults.md 3 (M01 to M08), every
+ * tests/weights/check_gguf_hostile.c - wrong files: headers, counts, lengths, names, types and offsets that lie, every
  * truncation, every changed byte, and files that shrink to nothing of what they claim.
  *
  * What holds for all: -EINVAL, no model, one line that begins with the path, under a second of processor time, under 64 MiB more

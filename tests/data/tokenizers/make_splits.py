@@ -3,7 +3,7 @@
 
 usage: make_splits.py [TEXTS_PER_PATTERN [OUTPUT]]        needs: pip install tokenizers (0.23.3 was used)
 
-The patterns are the published ones as formats.md gives them, with \\s: the library's engine is the authority on its meaning.
+The patterns are the published ones as published, with \\s: the library's engine is the authority on its meaning.
 Characters are those of Unicode 3.2, so that no two engines differ by their tables.
 """
 import json

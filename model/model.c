@@ -99,7 +99,7 @@ static void plan_sites(struct model *m)
         for (size_t a = 0; a < 3; a++)
             if (site->used[a]) {
                 site->offset[a] = site->bytes;
-                site->bytes += round_up(activation_bytes(a, site->k_padded), 64);
+                site->bytes += activation_stride(a, site->k_padded);
             }
         site->n_terms = (s == SITE_ATTN_IN || s == SITE_HEAD_IN) && site->used[ACT_Q8] ? 2 : 1;
         site->token_bytes = site->n_terms * site->bytes;

@@ -271,6 +271,9 @@ static int answer(struct run *r)
     status = read_all(f, s->file ? s->file : "stdin", &text);
     if (f != stdin)
         fclose(f);
+    /* The newline that ends a file or echo's output is no part of a question; --raw takes every byte. */
+    while (!s->raw && text.len && (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r'))
+        text.len--;
     if (!status)
         status = run_once(r, text.data ? text.data : "", text.len);
     buf_free(&text);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "model/config.h"
 
 enum { MOST_TEMPLATE = 1 << 20 };       /* as chat_template_compile */
 
@@ -97,10 +98,14 @@ static int set_names(struct served_model *m, const char *path, const char *alias
 
 int served_model_open(struct served_model *m, const char *path, const char *template_file, const char *aliases)
 {
+    struct model_config config;
+
     *m = (struct served_model){ .gguf = NULL };
     int err = set_names(m, path, aliases);
     if (!err)
         err = gguf_open(&m->gguf, path);
+    if (!err)       /* first of all: a file of another architecture is best told so, whatever else it lacks */
+        err = model_config_read(&config, m->gguf);
     if (!err)
         err = tokenizer_open_gguf(&m->tokenizer, m->gguf);
     if (!err)

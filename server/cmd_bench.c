@@ -17,6 +17,7 @@
 #include "model/forward.h"
 #include "server/commands.h"
 #include "server/options.h"
+#include "server/progress.h"
 
 enum { MAX_REPS = 100, CHUNK = 512 };
 
@@ -185,6 +186,7 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     struct result results[2 + OPTION_LIST_MAX];
     struct gguf *g = NULL;
     size_t n = 0;
+    uint64_t started = clock_now_ns();
     int status = model_flags_apply(flags, &o);
 
     if (status)
@@ -196,7 +198,7 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     status = 1;
     b->sequences = calloc(o.max_batch, sizeof(*b->sequences));
     b->tokens = calloc(o.max_batch > CHUNK ? o.max_batch : CHUNK, sizeof(*b->tokens));
-    if (!b->sequences || !b->tokens || gguf_open(&g, path) || model_open(&b->model, g, &o, NULL, NULL))
+    if (!b->sequences || !b->tokens || gguf_open(&g, path) || model_open(&b->model, g, &o, progress_step, &started))
         goto out;
     b->file_bytes = gguf_file_bytes(g);
     model_info(b->model, &b->info);

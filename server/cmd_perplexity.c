@@ -13,11 +13,13 @@
 #include <jansson.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "model/forward.h"
 #include "model/sampler.h"
 #include "server/commands.h"
 #include "server/options.h"
+#include "server/progress.h"
 #include "weights/tokenizer.h"
 
 enum { ROWS = 64, DEFAULT_WINDOW = 512 };
@@ -134,6 +136,7 @@ static int run_perplexity(const char *model_path, const char *text_path, const s
     struct gguf *g = NULL;
     struct buf text = { 0 };
     size_t window = flags->ctx ? flags->ctx : DEFAULT_WINDOW;
+    uint64_t started = clock_now_ns();
     int status = model_flags_apply(flags, &o);
 
     if (status)
@@ -150,7 +153,7 @@ static int run_perplexity(const char *model_path, const char *text_path, const s
         log_error("%s has %zu tokens, one window needs %zu (at least 4): use a longer text or a smaller --ctx", text_path, ids.n, window);
         goto out;
     }
-    if (model_open(&m, g, &o, NULL, NULL) || score_text(m, t, &ids, window, &scores))
+    if (model_open(&m, g, &o, progress_step, &started) || score_text(m, t, &ids, window, &scores))
         goto out;
     print_scores(&scores, json);
     status = 0;

@@ -8,17 +8,32 @@
 
 enum { WIDTH = 40 };
 
-static void draw(const struct engine_status *s)
+static void draw(uint64_t started_ns, uint64_t done, uint64_t total)
 {
-    double share = s->load_bytes_total ? (double)s->load_bytes_done / (double)s->load_bytes_total : 0;
-    double seconds = (double)(clock_now_ns() - s->load_started_ns) / 1e9;
+    double share = total ? (double)done / (double)total : 0;
+    double seconds = (double)(clock_now_ns() - started_ns) / 1e9;
     char bar[WIDTH + 1];
 
     for (int i = 0; i < WIDTH; i++)
         bar[i] = i < (int)(share * WIDTH) ? '#' : '.';
     bar[WIDTH] = '\0';
-    fprintf(stderr, "\rloading [%s] %3.0f %%  %.1f/%.1f GB  %.1f GB/s ", bar, 100 * share, (double)s->load_bytes_done / 1e9,
-            (double)s->load_bytes_total / 1e9, seconds > 0 ? (double)s->load_bytes_done / 1e9 / seconds : 0);
+    fprintf(stderr, "\rloading [%s] %3.0f %%  %.1f/%.1f GB  %.1f GB/s ", bar, 100 * share, (double)done / 1e9, (double)total / 1e9,
+            seconds > 0 ? (double)done / 1e9 / seconds : 0);
+}
+
+static void erase(void)
+{
+    fputs("\r\x1b[K", stderr);
+}
+
+void progress_step(void *started_ns, uint64_t bytes_done, uint64_t bytes_total)
+{
+    if (!isatty(STDERR_FILENO))
+        return;
+    if (bytes_done < bytes_total)
+        draw(*(const uint64_t *)started_ns, bytes_done, bytes_total);
+    else
+        erase();
 }
 
 void progress_show(const struct engine *e)
@@ -31,9 +46,9 @@ void progress_show(const struct engine *e)
         return;
     for (engine_status(e, &s); s.state == ENGINE_LOADING; engine_status(e, &s)) {
         nanosleep(&pause, NULL);
-        draw(&s);
+        draw(s.load_started_ns, s.load_bytes_done, s.load_bytes_total);
         drawn = 1;
     }
     if (drawn)
-        fputs("\r\x1b[K", stderr);
+        erase();
 }

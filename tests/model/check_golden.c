@@ -21,6 +21,7 @@ struct tally {
     const json_t *top;          /* of the prompt under way */
     size_t vocab, n_positions, n_wrong_first, n_led;
     double kl, worst, last_worst;
+    int32_t last_choice;
 };
 
 static void compare(void *arg, size_t position, const float *logits, struct logits_norm norm)
@@ -48,6 +49,7 @@ static void compare(void *arg, size_t position, const float *logits, struct logi
     t->n_positions++;
     t->worst = fmax(t->worst, last);
     t->last_worst = last;
+    t->last_choice = norm.argmax;
     if (lead > 0.5) {
         bool wrong = norm.argmax != (int32_t)json_integer_value(json_array_get(json_array_get(top, 0), 0));
         if (wrong)
@@ -58,27 +60,32 @@ static void compare(void *arg, size_t position, const float *logits, struct logi
     }
 }
 
+struct choices { size_t first; int32_t best[512]; };
+
 static void keep_best(void *arg, size_t position, const float *logits, struct logits_norm norm)
 {
-    (void)position;
+    struct choices *c = arg;
     (void)logits;
-    *(int32_t *)arg = norm.argmax;
+    c->best[position - c->first] = norm.argmax;
 }
 
-/* Greedy tokens equal to the reference's before the first difference; *settled counts those before the first gap below 0.01. */
+/*
+ * Greedy tokens equal to the reference's before the first difference; *settled counts those before the first gap below 0.01. The reference's
+ * tokens are read as one prompt: up to the first difference that is what greedy decoding would have read, one by one.
+ */
 static size_t greedy_equal(struct model *m, struct kv_sequence *s, const json_t *prompt, size_t n_ids, int32_t first, size_t *settled)
 {
-    size_t n, equal = 0;
-    int32_t *want = golden_ids(json_object_get(prompt, "greedy"), &n), token = first;
+    struct choices choices = { .first = n_ids };
     const json_t *gaps = json_object_get(prompt, "greedy_gap");
+    size_t n, equal = 0;
+    int32_t *want = golden_ids(json_object_get(prompt, "greedy"), &n);
 
     *settled = 0;
     while (*settled < n && json_number_value(json_array_get(gaps, *settled)) >= 0.01)
         ++*settled;
-    while (equal < n && token == want[equal]) {
-        golden_read(m, s, &token, 1, n_ids + equal, 1, keep_best, &token);
+    golden_read(m, s, want, n, n_ids, 32, keep_best, &choices);
+    while (equal < n && (equal ? choices.best[equal - 1] : first) == want[equal])
         equal++;
-    }
     free(want);
     return equal;
 }
@@ -129,7 +136,7 @@ int main(int argc, char **argv)
         const json_t *p = json_array_get(prompts, i);
         struct kv_sequence s;
         size_t n, settled;
-        int32_t *ids = golden_ids(json_object_get(p, "ids"), &n), first = -1;
+        int32_t *ids = golden_ids(json_object_get(p, "ids"), &n);
         if (kv_sequence_create(&s, 512))
             return 1;
         t.top = json_object_get(p, "top");
@@ -138,8 +145,7 @@ int main(int argc, char **argv)
         theirs += json_number_value(json_object_get(stored, "last_position_top8_max_diff"));
         their_greedy += (size_t)json_integer_value(json_object_get(stored, "same_greedy"));
         ours += t.last_worst;
-        golden_read(m, &s, ids + n - 1, 1, n - 1, 1, keep_best, &first);
-        size_t equal = greedy_equal(m, &s, p, n, first, &settled);
+        size_t equal = greedy_equal(m, &s, p, n, t.last_choice, &settled);
         our_greedy += equal;
         short_greedy += equal < settled;
         kv_cache_release(model_kv_cache(m), &s);

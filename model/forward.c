@@ -1,8 +1,8 @@
 /*
  * forward.c - one step: every worker goes through all layers, with barriers where it needs what others wrote.
  *
- * Each node keeps its own copy of the residual stream and of all activations. A worker writes its slice of a result (the outputs of its rows)
- * into its node's buffer; after the barrier of all nodes each node copies the others' slices, its workers sharing that work,
+ * Each node keeps its own copy of the residual stream and of all activations. A worker writes its slice of a result (the outputs
+ * of its rows) into its node's buffer; after the barrier of all nodes each node copies the others' slices, its workers sharing that work,
  * and goes on with local memory. Norms and quantisation are repeated on each node rather than sent.
  *
  *   per layer      per-token pass -> q, k, v rows -> RoPE, KV write -> attention -> exchange -> o rows -> exchange
@@ -292,14 +292,14 @@ static void rotate_and_store(const struct context *c, const struct layer *l, siz
 static void prepare_straddling(const struct context *c)
 {
     const struct model *m = c->m;
-    const size_t k = m->sites[SITE_ATTN_OUT].k_padded, from = attn_channel(m, c->w->node), to = attn_channel(m, c->w->node + 1);
+    const struct site_layout *s = &m->sites[SITE_ATTN_OUT];
+    const size_t from = attn_channel(m, c->w->node), to = attn_channel(m, c->w->node + 1);
     size_t begin, end;
 
     pool_barrier_node(c->w);
     pool_share_node(c->w, m->n_tokens, &begin, &end);
     for (size_t t = begin; t < end && from < to; t++)       /* the padding at the end of attn stays zero from the start */
-        prepare_activations(m, SITE_ATTN_OUT, c->node->act_attn + t * m->sites[SITE_ATTN_OUT].token_bytes, c->node->attn + t * k + from, from,
-                            to);
+        prepare_activations(m, SITE_ATTN_OUT, c->node->act_attn + t * s->token_bytes, c->node->attn + t * s->k_padded + from, from, to);
 }
 
 /* Rows of o or down that belong to this worker, into y of its node; then y of all. */

@@ -28,7 +28,8 @@ struct step_token {
  */
 void model_step(struct model *m, const struct step_token *tokens, size_t n);
 
-/* Row i: the i-th token of the last step that wanted logits. float[vocab_size], and its statistics by segment. Valid until the next step. */
+/* Row i: the i-th token of the last step that wanted logits. float[vocab_size], and its statistics by segment, valid until the next
+ * step. */
 const float *model_logits(const struct model *m, size_t i);
 const struct segment_stats *model_logit_stats(const struct model *m, size_t i, size_t *n_segments);
 

@@ -141,8 +141,8 @@ uint64_t load_node_bytes(struct model *m, size_t node);     /* of the plan: what
 void model_each_matrix(struct model *m, void (*fn)(struct model *m, struct matrix *x, void *arg), void *arg);
 
 /*
- * attention.c. attention_plan cuts the step's tokens into blocks, before the workers start. attention_run is a worker's part of one layer: it ends
- * with the outputs in act_attn of its node (or in attn, where heads straddle blocks), without a barrier after it.
+ * attention.c. attention_plan cuts the step's tokens into blocks, before the workers start. attention_run is a worker's part of one
+ * layer: it ends with the outputs in act_attn of its node (or in attn, where heads straddle blocks), without a barrier after it.
  */
 size_t attention_slots(const struct model *m, size_t node);     /* slots for partials that a node needs */
 size_t attention_slot_floats(const struct model *m);

@@ -48,8 +48,8 @@ void sampler_top(const float *logits, size_t n_vocab, struct logits_norm norm, s
 float sampler_logprob(const float *logits, struct logits_norm norm, int32_t id);
 
 /*
- * Choose the token at `position` (index in the sequence, prompt included). tokens[n_tokens]: prompt and generated so far, the first n_prompt of them
- * the prompt (for penalties). banned[n_banned]: ids that may not be drawn here (end tokens before min_tokens).
+ * Choose the token at `position` (index in the sequence, prompt included). tokens[n_tokens]: prompt and generated so far, the first
+ * n_prompt of them the prompt (for penalties). banned[n_banned]: ids that may not be drawn here (end tokens before min_tokens).
  * scratch: sampler_scratch_bytes(n_vocab), a multiple of 64; aligned to 8. Ids in bias and banned that do not exist are ignored.
  * Returns the id, or -1 when every id is banned or norm.log_sum_exp is NaN.
  */

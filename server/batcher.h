@@ -18,8 +18,8 @@ struct engine_options {
 };
 
 /*
- * Start the engine's thread, which loads the model from `g` (kept open by the caller until engine_destroy) and then serves. Returns at once:
- * 0, or a negative errno. engine_wait_ready returns 0 when the model is loaded, or the error of model_open.
+ * Start the engine's thread, which loads the model from `g` (kept open by the caller until engine_destroy) and then serves. Returns
+ * at once: 0, or a negative errno. engine_wait_ready returns 0 when the model is loaded, or the error of model_open.
  */
 int engine_create(struct engine **e, const struct gguf *g, const struct engine_options *o, engine_event_fn on_event, void *arg);
 int engine_wait_ready(struct engine *e);

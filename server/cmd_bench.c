@@ -1,8 +1,8 @@
 /*
  * cmd_bench.c - `fourway bench MODEL`: prefill and decode rates beside what this machine's memory and units can do.
  *
- * llama-bench's method: random tokens; "pp" reads a prompt of N tokens into an empty cache, "tg" generates N tokens from an empty one, after a
- * warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this run (MBU):
+ * llama-bench's method: random tokens; "pp" reads a prompt of N tokens into an empty cache, "tg" generates N tokens from an empty one,
+ * after a warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this run (MBU):
  * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second.
  */
 #include <inttypes.h>
@@ -156,8 +156,8 @@ static void print_text(const struct bench *b, const char *path, const struct res
     for (size_t i = 0; i < n; i++) {
         char range[32];
         snprintf(range, sizeof(range), "%.1f .. %.1f", r[i].min, r[i].max);
-        printf("%-8s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms, r[i].gb_per_s,
-               100 * r[i].mbu, 100 * r[i].mfu);
+        printf("%-8s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms,
+               r[i].gb_per_s, 100 * r[i].mbu, 100 * r[i].mfu);
     }
 }
 

@@ -1,8 +1,8 @@
 /*
  * cmd_perplexity.c - `fourway perplexity MODEL FILE`: how well a model predicts a text.
  *
- * llama.cpp's method, so that figures can be compared: the text is cut into windows of --ctx tokens, each read from an empty cache; the tokens of
- * a window's second half are scored, so that every scored token has at least half a window before it.
+ * llama.cpp's method, so that figures can be compared: the text is cut into windows of --ctx tokens, each read from an empty cache; the
+ * tokens of a window's second half are scored, so that every scored token has at least half a window before it.
  */
 #include <errno.h>
 #include <math.h>
@@ -112,7 +112,8 @@ static int score_text(struct model *m, const struct tokenizer *t, const struct t
 static void print_scores(const struct scores *s, bool json)
 {
     double n = (double)s->n, mean = s->sum / n, ppl = exp(mean);
-    double error = ppl * sqrt((s->sum_squares / n - mean * mean) / n), bits_per_byte = s->n_bytes ? s->sum / log(2) / (double)s->n_bytes : 0;
+    double error = ppl * sqrt((s->sum_squares / n - mean * mean) / n);
+    double bits_per_byte = s->n_bytes ? s->sum / log(2) / (double)s->n_bytes : 0;
 
     if (json) {
         json_t *o = json_pack("{s:f, s:f, s:f, s:f, s:I, s:I}", "perplexity", ppl, "error", error, "nats_per_token", mean, "bits_per_byte",

@@ -6,8 +6,8 @@
 
 #include "server/engine.h"
 
-/* A model_progress_fn for commands that load a model on their own thread: draws the bar, and erases it when all is done. `started_ns`: uint64_t,
- * clock_now_ns() at the start. */
+/* A model_progress_fn for commands that load a model on their own thread: draws the bar, and erases it when all is done.
+ * `started_ns`: uint64_t, clock_now_ns() at the start. */
 void progress_step(void *started_ns, uint64_t bytes_done, uint64_t bytes_total);
 
 /* Draw the bar until the engine has left the loading state, then erase it. Returns at once where stderr is no terminal. */

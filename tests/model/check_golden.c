@@ -70,8 +70,8 @@ static void keep_best(void *arg, size_t position, const float *logits, struct lo
 }
 
 /*
- * Greedy tokens equal to the reference's before the first difference; *settled counts those before the first gap below 0.01. The reference's
- * tokens are read as one prompt: up to the first difference that is what greedy decoding would have read, one by one.
+ * Greedy tokens equal to the reference's before the first difference; *settled counts those before the first gap below 0.01. The
+ * reference's tokens are read as one prompt: up to the first difference that is what greedy decoding would have read, one by one.
  */
 static size_t greedy_equal(struct model *m, struct kv_sequence *s, const json_t *prompt, size_t n_ids, int32_t first, size_t *settled)
 {
@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     struct tally t = { 0 };
 
     if (argc < 3) {
-        fprintf(stderr, "usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kl B] [--logprob B] [--llama-cpp] [--threads N]\n");
+        fputs("usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kl B] [--logprob B] [--llama-cpp] [--threads N]\n", stderr);
         return 2;
     }
     for (int i = 3; i < argc; i++) {

@@ -30,7 +30,8 @@ struct setting {
     bool few_pages;                         /* one context's KV pages: sequences are preempted */
 };
 
-/* Runs them and ends the engine. `ready`, if not NULL, sees the engine before the first request. Ends the program when the engine does not start. */
+/* Runs them and ends the engine. `ready`, if not NULL, sees the engine before the first request. Ends the program when the engine does
+ * not start. */
 void requests_run(const struct gguf *g, const struct setting *s, struct run *r, void (*ready)(struct engine *e));
 void requests_free(struct run *r);
 

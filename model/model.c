@@ -303,7 +303,7 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
     m->kv_type = o->kv_type;
     m->activations = o->activations;
     m->max_batch = o->max_batch ? o->max_batch : 1;
-    m->max_step_tokens = o->max_step_tokens > MAX_STEP_TOKENS ? MAX_STEP_TOKENS : o->max_step_tokens ? o->max_step_tokens : 512;
+    m->max_step_tokens = o->max_step_tokens > MODEL_MAX_STEP_TOKENS ? MODEL_MAX_STEP_TOKENS : o->max_step_tokens ? o->max_step_tokens : 512;
     m->max_step_logits = o->max_step_logits ? o->max_step_logits : m->max_batch;
     if (m->max_step_logits > m->max_step_tokens)
         m->max_step_logits = m->max_step_tokens;

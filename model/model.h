@@ -18,6 +18,8 @@
 /* What --activations says: the default of each weight type, or one for all (bf16, f32: decoded weights, for checking). */
 enum activations_option { ACTIVATIONS_AUTO, ACTIVATIONS_Q8, ACTIVATIONS_BF16, ACTIVATIONS_F32 };
 
+enum { MODEL_MAX_STEP_TOKENS = 2048 };     /* tokens of one step: a tile of outputs of all of them stays in a worker's L2 */
+
 struct model_options {
     size_t n_threads;           /* 0: one a physical core */
     const char *nodes;          /* "auto", "2", "0,1" */
@@ -30,7 +32,7 @@ struct model_options {
     uint64_t kv_bytes;          /* 0: enough for `full_contexts` sequences of n_ctx, at most a quarter of the free memory */
     size_t full_contexts;       /* 0: 4, or max_batch if that is less; shorter sequences share the same pages */
     size_t max_batch;           /* sequences at once */
-    size_t max_step_tokens;     /* most tokens of one step (prefill chunk + decodes) */
+    size_t max_step_tokens;     /* most tokens of one step (prefill chunk + decodes); at most MODEL_MAX_STEP_TOKENS */
     size_t max_step_logits;     /* most rows of logits of one step */
 };
 

@@ -19,9 +19,10 @@ enum {
     PRIVATE_TOKENS = 2,         /* steps of up to this many tokens: each worker repeats the per-token passes for itself, which is
                                  * cheaper than a barrier (0.2 us a token at d_model 576, a node barrier 0.3 us) */
     TILE_FLOATS = 1 << 16,      /* a worker's tile of gate or up outputs: 256 KiB, so that two stay in L2 */
-    MAX_STEP_TOKENS = TILE_FLOATS / 32,
     ATTENTION_SLOTS = 256       /* chunk partials of a node while the chunks of a few queries are split over its workers */
 };
+
+_Static_assert(TILE_FLOATS / MODEL_MAX_STEP_TOKENS >= 32, "a tile holds a quantisation block of all tokens of a step");
 
 /* Which panels of a matrix lie on which node: node v has start[v] .. start[v + 1] - 1. */
 struct split { size_t start[TOPOLOGY_MAX_NODES + 1]; };

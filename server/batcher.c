@@ -391,8 +391,6 @@ static int load(struct engine *e)
     e->sampler_scratch = malloc(e->info.n_threads * sampler_scratch_bytes(e->vocab_size));
     if (!e->running || !e->step || !e->sampler_scratch)
         return -ENOMEM;
-    if (e->options.prefill_chunk + e->options.model.max_batch > e->info.max_step_tokens)
-        e->options.prefill_chunk = e->info.max_step_tokens - e->options.model.max_batch;
     atomic_store(&e->n_ctx, (uint32_t)e->info.n_ctx);
     e->rate_since_ns = clock_now_ns();
     return 0;

@@ -10,9 +10,11 @@
 #include "model/model.h"
 #include "server/engine.h"
 
+enum { ENGINE_MAX_BATCH = MODEL_MAX_STEP_TOKENS / 2 };     /* the other half of a step is left for prompts */
+
 struct engine_options {
-    struct model_options model;
-    size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 512 */
+    struct model_options model;     /* max_batch at most ENGINE_MAX_BATCH (0: 32); max_step_tokens and max_step_logits are set here */
+    size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
     size_t max_waiting;             /* requests in the queue; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */
 };

@@ -19,6 +19,10 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
     *out = NULL;
     if (!e)
         return -ENOMEM;
+    if (o->model.max_batch > ENGINE_MAX_BATCH) {
+        free(e);
+        return -EINVAL;
+    }
     e->options = *o;
     if (!e->options.prefill_chunk)
         e->options.prefill_chunk = DEFAULT_PREFILL_CHUNK;
@@ -26,6 +30,8 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
         e->options.max_waiting = DEFAULT_MAX_WAITING;
     if (!e->options.model.max_batch)
         e->options.model.max_batch = DEFAULT_MAX_BATCH;
+    if (e->options.prefill_chunk > MODEL_MAX_STEP_TOKENS - e->options.model.max_batch)
+        e->options.prefill_chunk = MODEL_MAX_STEP_TOKENS - e->options.model.max_batch;
     e->options.model.max_step_tokens = e->options.prefill_chunk + e->options.model.max_batch;
     e->options.model.max_step_logits = e->options.model.max_batch + 16;     /* some rows for prompts that are scored */
     e->gguf = g;

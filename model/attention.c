@@ -158,10 +158,13 @@ static void run_split_items(struct model *m, const struct worker *w, size_t laye
 {
     const struct node_memory *node = &m->nodes[w->node];
     const size_t n_states = split_limit(m, w->node), per_round = (attention_slots(m, w->node) - n_states) / n_items;
-    size_t begin, end;
+    size_t begin, end, most = m->most_chunks;
 
-    for (size_t first = 0; first < m->most_chunks; first += per_round) {
-        size_t n = m->most_chunks - first < per_round ? m->most_chunks - first : per_round;
+    /* A block sees at most window + ATTEND_MAX_Q - 1 positions of a layer that slides, which touch one chunk more than they fill. */
+    if (window && most > (window + ATTEND_MAX_Q) / KV_CHUNK + 2)
+        most = (window + ATTEND_MAX_Q) / KV_CHUNK + 2;
+    for (size_t first = 0; first < most; first += per_round) {
+        size_t n = most - first < per_round ? most - first : per_round;
         pool_share_node(w, n_items * n, &begin, &end);
         for (size_t i = begin; i < end; i++) {
             struct item item = decode_item(m, i / n, node->n_kv_heads, window);
@@ -180,10 +183,10 @@ static void run_split_items(struct model *m, const struct worker *w, size_t laye
                 struct slot slot = slot_at(m, node, n_states + i * n + j);
                 merge(m, &item, state.out, state.max, state.sum, slot.out, slot.max, slot.sum);
             }
-            if (first + n >= m->most_chunks)
+            if (first + n >= most)
                 finish(m, w, &item, state.out, state.sum);
         }
-        if (first + n < m->most_chunks)
+        if (first + n < most)
             pool_barrier_node(w);       /* before the slots are written again */
     }
 }

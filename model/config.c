@@ -229,6 +229,10 @@ int model_config_read(struct model_config *c, const struct gguf *g)
         return -EINVAL;
     if (get_size(&r, "attention.value_length", 1, MODEL_MAX_HEAD_DIM, c->head_dim) != c->head_dim)
         refuse(&r, "attention.key_length and attention.value_length differ; this is not supported");
+    if (c->head_dim > MODEL_MAX_HEAD_DIM) {     /* the default, which no key bounds */
+        log_error("%s: head size %zu (embedding_length / head_count), at most %d", gguf_path(g), c->head_dim, MODEL_MAX_HEAD_DIM);
+        r.failed = true;
+    }
     if (c->n_heads % c->n_kv_heads) {
         log_error("%s: %s.attention.head_count_kv is %zu, does not divide head_count %zu", gguf_path(g), c->arch, c->n_kv_heads,
                   c->n_heads);

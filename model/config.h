@@ -1,5 +1,5 @@
 /*
- * config.h - a model's hyper-parameters, from the file's metadata, validated once (GGUF keys and limits: docs/design.md 10).
+ * config.h - a model's hyper-parameters, from the file's metadata, validated once. Keys and limits: config.c.
  */
 #ifndef FOURWAY_MODEL_CONFIG_H
 #define FOURWAY_MODEL_CONFIG_H

@@ -2,8 +2,8 @@
  * kv_cache.h - keys and values of past tokens, in pages whose heads live on the node that computes them.
  *
  * At every step a head reads all of its past keys, so each node holds the pages of its own KV heads and nothing crosses a socket
- * during attention. A page holds KV_CHUNK positions of all layers; page number p lies at the same place on every node. After Kwon et al.,
- * "PagedAttention", SOSP 2023, arXiv:2309.06180.
+ * during attention. A page holds KV_CHUNK positions of all layers; page number p lies at the same place on every node. After
+ * Kwon et al., "PagedAttention", SOSP 2023, arXiv:2309.06180.
  *
  * One thread, the batcher, reserves and releases; workers touch only pages that are reserved. All memory is taken at start.
  */
@@ -13,13 +13,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
+
 struct kv_cache {
     size_t n_pages, n_free;
     int32_t *free_pages;        /* a stack */
 };
 
 struct kv_sequence {
-    int32_t *pages;             /* page of positions 64 i .. 64 i + 63 */
+    int32_t *pages;             /* entry i: the page of positions i KV_CHUNK .. (i + 1) KV_CHUNK - 1 */
     size_t n_pages, max_pages;
 };
 
@@ -38,7 +40,7 @@ void kv_cache_release(struct kv_cache *kv, struct kv_sequence *s);
 
 static inline size_t kv_pages_for(size_t n_tokens)
 {
-    return (n_tokens + 63) / 64;
+    return (n_tokens + KV_CHUNK - 1) / KV_CHUNK;
 }
 
 #endif

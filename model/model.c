@@ -3,6 +3,7 @@
  */
 #include "model/model.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -123,7 +124,7 @@ static int plan_rope(struct model *m)
     return 0;
 }
 
-/* A bump over an arena, or, with base NULL, the sum of what it would take: one list of buffers serves sizing and taking. */
+/* A bump over an arena, or, with arena NULL, the sum of what it would take: one list of buffers serves sizing and taking. */
 struct taker { struct place_arena *arena; size_t bytes; };
 
 static void *take(struct taker *t, size_t bytes)
@@ -182,11 +183,20 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
     }
 }
 
+/* Before the node's scratch is taken: it leaves the pointers to it NULL. */
 static uint64_t scratch_bytes(struct model *m, size_t node)
 {
     struct taker t = { 0 };
+
+    assert(!m->nodes[node].scratch.used);
     take_scratch(m, node, &t);
     return t.bytes;
+}
+
+/* Bytes of one KV page on one node. */
+static uint64_t node_page_bytes(const struct model *m, size_t node)
+{
+    return (uint64_t)m->config.n_layers * m->nodes[node].n_kv_heads * 2 * m->chunk_bytes;
 }
 
 static double gb(uint64_t bytes)
@@ -194,11 +204,37 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
+/*
+ * Pages that every node has room for beside its weights and scratch: a bound arena that does not fit its node is killed, not refused. A
+ * machine of one node, and virtual nodes, are bounded by the whole. Returns 0, or -ENOMEM (logged) when a node cannot hold its weights.
+ */
+static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *pages)
+{
+    *pages = UINT64_MAX;
+    if (m->topology.is_virtual || pool_n_nodes(m->pool) == 1)
+        return 0;
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++) {
+        uint64_t fixed = load_node_bytes(m, v) + scratch_bytes(m, v), room = m->topology.nodes[v].free_bytes, page = node_page_bytes(m, v);
+        if (fixed > room) {
+            log_error("%s: weights and scratch of node %d need %.2f GB, %.2f GB are free there: use more nodes (--nodes)", path,
+                      m->topology.nodes[v].os_node, gb(fixed), gb(room));
+            return -ENOMEM;
+        }
+        if (page && (room - fixed) / page < *pages)
+            *pages = (room - fixed) / page;
+    }
+    return 0;
+}
+
 /* How many tokens a sequence and the KV pool may hold; fails with the numbers when even that does not fit. */
 static int plan_memory(struct model *m, const struct model_options *o, const char *path, size_t *n_pages)
 {
     const uint64_t available = topology_available_bytes("");
-    uint64_t fixed = 0, kv_limit = o->kv_bytes, wanted;
+    uint64_t fixed = 0, kv_limit = o->kv_bytes, wanted, most_pages;
+    int err = pages_of_tightest_node(m, path, &most_pages);
+
+    if (err)
+        return err;
 
     for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
         fixed += load_node_bytes(m, v) + scratch_bytes(m, v);
@@ -211,6 +247,8 @@ static int plan_memory(struct model *m, const struct model_options *o, const cha
         log_warn("context %zu is longer than the %zu tokens that the model was trained for", o->n_ctx, m->config.n_ctx_train);
     if (!kv_limit)
         kv_limit = o->n_ctx ? available - fixed : (available - fixed) / 4;
+    if (most_pages < kv_limit / m->kv_page_bytes)
+        kv_limit = most_pages * m->kv_page_bytes;
     wanted = (uint64_t)kv_pages_for(m->n_ctx) * (o->full_contexts ? o->full_contexts : m->max_batch < 4 ? m->max_batch : 4);
     if (o->kv_bytes)
         wanted = o->kv_bytes / m->kv_page_bytes;
@@ -255,7 +293,7 @@ static int take_memory(struct model *m, size_t n_pages)
 
     for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++) {
         struct node_memory *n = &m->nodes[v];
-        size_t kv_bytes = n_pages * m->config.n_layers * n->n_kv_heads * 2 * m->chunk_bytes;
+        size_t kv_bytes = n_pages * node_page_bytes(m, v);
         err = place_arena_create(&n->weights, &m->topology, v, load_node_bytes(m, v));
         if (!err)
             err = place_arena_create(&n->scratch, &m->topology, v, scratch_bytes(m, v));

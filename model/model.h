@@ -29,7 +29,8 @@ struct model_options {
     enum activations_option activations;
     enum kv_type kv_type;
     size_t n_ctx;               /* 0: the model's own, or what fits kv_bytes; most tokens of one sequence */
-    uint64_t kv_bytes;          /* 0: enough for `full_contexts` sequences of n_ctx, at most a quarter of the free memory */
+    uint64_t kv_bytes;          /* 0: enough for `full_contexts` sequences of n_ctx, at most a quarter of the free memory, or all of
+                                 * it when n_ctx is given */
     size_t full_contexts;       /* 0: 4, or max_batch if that is less; shorter sequences share the same pages */
     size_t max_batch;           /* sequences at once */
     size_t max_step_tokens;     /* most tokens of one step (prefill chunk + decodes); at most MODEL_MAX_STEP_TOKENS */
@@ -44,7 +45,7 @@ struct pool;
 
 /*
  * Open the model in `g` (which must stay open until this returns). Returns 0, -EINVAL (what is wrong with the file or the options
- * is logged), -ENOMEM (needs and has are logged). model_close afterwards; NULL is fine.
+ * is logged), -ENOMEM (needs and has are logged), or what the threads, the memory or the file gave (logged). model_close afterwards; NULL is fine.
  */
 int model_open(struct model **m, const struct gguf *g, const struct model_options *o, model_progress_fn progress, void *arg);
 void model_close(struct model *m);
@@ -76,7 +77,7 @@ void model_info(const struct model *m, struct model_info *info);
 struct model_rates { double read_bytes_per_s, peak_ops_per_s; };
 int model_measure(struct model *m, struct model_rates *rates);
 
-/* Where the kernel says the pages are: bytes of weights and KV in all and on their node. Returns 0 or a negative errno. */
+/* Where the kernel says the pages are: pages asked about, and those on their node. Returns 0 or a negative errno. */
 struct model_placement { uint64_t weight_pages, weight_local, kv_pages, kv_local, huge_bytes, bytes; };
 int model_placement(const struct model *m, bool every_page, struct model_placement *p);
 

@@ -1,5 +1,5 @@
 /*
- * model_internal.h - what model.c, load.c, forward.c and attention.c share: weights, node memories and a step's plan.
+ * model_internal.h - what model.c, load.c, forward.c, attention.c and measure.c share: weights, node memories and a step's plan.
  */
 #ifndef FOURWAY_MODEL_MODEL_INTERNAL_H
 #define FOURWAY_MODEL_MODEL_INTERNAL_H
@@ -40,7 +40,7 @@ struct matrix {
     enum activation activation;
 };
 
-/* The matrices and norms of a layer. A norm is copied to each node: norm[node]. */
+/* The matrices and norms of a layer. A norm is copied to each node: copy[node]. */
 struct norm { const struct gguf_tensor *tensor; size_t n; float *copy[TOPOLOGY_MAX_NODES]; };
 
 struct layer {

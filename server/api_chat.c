@@ -174,7 +174,7 @@ static json_t *special_text(const struct tokenizer *t, int32_t id)
     return json_stringn(piece, n);
 }
 
-/* The last place of part[n_part] in text[n], or SIZE_MAX; linear, whatever a stranger repeats (Knuth, Morris, Pratt 1977). -ENOMEM if so. */
+/* The last place of part[n_part] in text[n], or SIZE_MAX; linear, whatever a stranger repeats (Knuth, Morris, Pratt 1977). 0 or -ENOMEM. */
 static int find_last(const char *text, size_t n, const char *part, size_t n_part, size_t *where)
 {
     size_t *border = calloc(n_part + 1, sizeof(*border));

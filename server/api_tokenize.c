@@ -34,7 +34,8 @@ static const char *text_of(const struct buf *b)
 
 static int encode_plain(const struct api_model *m, const char *text, bool add, bool special, struct token_ids *ids, struct api_error *e)
 {
-    int err = tokenizer_encode(m->tokenizer, text, strlen(text), NULL, (add ? TOKENIZE_ADD_BOS : 0) | (special ? TOKENIZE_SPECIAL : 0), ids);
+    const unsigned flags = (add ? TOKENIZE_ADD_BOS : 0) | (special ? TOKENIZE_SPECIAL : 0);
+    int err = tokenizer_encode(m->tokenizer, text, strlen(text), NULL, flags, ids);
 
     if (err == -EINVAL)
         return api_error_set(e, API_INVALID_VALUE, NULL, "the text cannot be tokenised");

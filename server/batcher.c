@@ -18,8 +18,6 @@
 #include "numa/pool.h"
 #include "server/engine_internal.h"
 
-enum { RESERVE_TOKENS = 256 };      /* an admitted request finds room for its prompt and this many tokens more (vLLM's watermark idea) */
-
 static size_t n_generated(const struct sequence *s)
 {
     return s->n_tokens - s->request.n_prompt;
@@ -98,10 +96,10 @@ static void sweep(struct engine *e)
     }
 }
 
-static size_t admission_tokens(const struct sequence *s)
+static size_t admission_tokens(const struct engine *e, const struct sequence *s)
 {
     size_t left = s->request.max_tokens - n_generated(s);
-    return s->n_tokens + (left < RESERVE_TOKENS ? left : RESERVE_TOKENS);
+    return s->n_tokens + (left < e->options.reserve_tokens ? left : e->options.reserve_tokens);
 }
 
 /* Pages that running sequences may still ask for under their admission. */
@@ -110,7 +108,7 @@ static size_t pages_promised(const struct engine *e)
     size_t n = 0;
 
     for (size_t i = 0; i < e->n_in_batch; i++) {
-        size_t want = kv_pages_for(admission_tokens(e->running[i]));
+        size_t want = kv_pages_for(admission_tokens(e, e->running[i]));
         n += want > e->running[i]->kv.n_pages ? want - e->running[i]->kv.n_pages : 0;
     }
     return n;
@@ -123,7 +121,7 @@ static void admit(struct engine *e)
     pthread_mutex_lock(&e->lock);
     while (e->queue && e->n_in_batch < e->options.model.max_batch) {
         struct sequence *s = e->queue;
-        if (kv_pages_for(admission_tokens(s)) + pages_promised(e) > kv->n_free && e->n_in_batch > 0)
+        if (kv_pages_for(admission_tokens(e, s)) + pages_promised(e) > kv->n_free && e->n_in_batch > 0)
             break;
         unlink_waiting(e, &e->queue);
         if (!s->admitted_ns)
@@ -142,6 +140,7 @@ static void preempt_last(struct engine *e)
     remove_running(e, e->n_in_batch - 1);
     kv_cache_release(model_kv_cache(e->model), &s->kv);
     s->n_done = 0;
+    atomic_fetch_add(&e->preemptions, 1);
     pthread_mutex_lock(&e->lock);
     s->next = e->queue;
     e->queue = s;
@@ -183,6 +182,7 @@ static bool schedule(struct engine *e, struct sequence *s, size_t most, struct s
         return true;
     if (kv_cache_reserve(model_kv_cache(e->model), &s->kv, s->n_done + n))
         return false;
+    assert(size->n_tokens + n <= e->info.max_step_tokens);
     s->n_step = n;
     s->first_row = size->n_rows;
     s->n_rows = n_rows;
@@ -299,12 +299,13 @@ static bool evaluate(struct engine *e, struct sequence *s, enum engine_reason *r
         *reason = ENGINE_CORRUPTED;
         return true;
     }
-    if (s->n_done < n_prompt) {
-        size_t n = s->n_done + s->n_step < n_prompt ? s->n_step : n_prompt - s->n_done;
-        atomic_fetch_add(&e->tokens_prompt, n);
+    size_t n_read = s->n_done + s->n_step < n_prompt ? s->n_done + s->n_step : n_prompt;
+    if (n_read > s->n_reported) {       /* what is read again after a preemption is no progress */
+        atomic_fetch_add(&e->tokens_prompt, n_read - s->n_reported);
+        s->n_reported = n_read;
         if (s->request.progress) {
             event.type = ENGINE_PROGRESS;
-            event.n_tokens = (uint32_t)(s->n_done + n);
+            event.n_tokens = (uint32_t)n_read;
             e->on_event(e->event_arg, &event);
         }
     }

@@ -15,6 +15,7 @@ enum { ENGINE_MAX_BATCH = MODEL_MAX_STEP_TOKENS / 2 };     /* the other half of 
 struct engine_options {
     struct model_options model;     /* max_batch at most ENGINE_MAX_BATCH (0: 32); max_step_tokens and max_step_logits are set here */
     size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
+    size_t reserve_tokens;          /* an admitted request finds room for its prompt and this many tokens more; 0: 256 */
     size_t max_waiting;             /* requests in the queue; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */
 };
@@ -29,7 +30,12 @@ int engine_wait_ready(struct engine *e);
 /* The model's facts, once ready. */
 const struct model *engine_model(const struct engine *e);
 
-/* Aborts what is in flight (FINISHED, ENGINE_ABORTED), ends the thread, frees all. NULL is fine. */
+/*
+ * Abort what is in flight (FINISHED, ENGINE_ABORTED) and end the thread: no event comes afterwards, engine_submit returns -ESHUTDOWN. The
+ * handle stays good for the front, whose threads may be about to submit; engine_destroy, when they are gone, stops if need be and frees.
+ * NULL is fine for both.
+ */
+void engine_stop(struct engine *e);
 void engine_destroy(struct engine *e);
 
 #endif

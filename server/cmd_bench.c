@@ -194,6 +194,11 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     for (size_t i = 0; i < b->batches.n; i++)
         o.max_batch = b->batches.values[i] > o.max_batch ? b->batches.values[i] : o.max_batch;
     o.n_ctx = b->prompt > b->gen ? b->prompt : b->gen;
+    if (flags->ctx && flags->ctx < o.n_ctx) {
+        log_error("bench: --ctx %llu holds neither --prompt %llu nor --gen %llu tokens", (unsigned long long)flags->ctx,
+                  (unsigned long long)b->prompt, (unsigned long long)b->gen);
+        return 2;
+    }
     o.full_contexts = o.max_batch;
     status = 1;
     b->sequences = calloc(o.max_batch, sizeof(*b->sequences));
@@ -202,6 +207,14 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
         goto out;
     b->file_bytes = gguf_file_bytes(g);
     model_info(b->model, &b->info);
+    size_t prompt_pages = kv_pages_for(b->prompt), gen_pages = kv_pages_for(b->gen) * o.max_batch;
+    size_t pages = prompt_pages > gen_pages ? prompt_pages : gen_pages;
+    if (pages > b->info.kv_pages) {
+        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch or --gen", o.max_batch,
+                  (unsigned long long)b->gen, (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9,
+                  (double)b->info.kv_bytes / 1e9);
+        goto out;
+    }
     if (measure_machine(b))
         goto out;
     for (size_t i = 0; i < o.max_batch; i++)

@@ -57,8 +57,10 @@ static int score_window(struct model *m, const struct tokenizer *t, struct kv_se
 {
     struct step_token tokens[ROWS];
 
-    if (kv_cache_reserve(model_kv_cache(m), s, n))
+    if (kv_cache_reserve(model_kv_cache(m), s, n)) {
+        log_error("the KV cache has no room for a window of %zu tokens", n);
         return -ENOSPC;
+    }
     for (size_t i = 0; i + 1 < n; i += ROWS) {
         size_t k = n - 1 - i < ROWS ? n - 1 - i : ROWS, row = 0;
         for (size_t j = 0; j < k; j++)
@@ -96,12 +98,13 @@ static int score_text(struct model *m, const struct tokenizer *t, const struct t
     struct kv_sequence s = { 0 };
     int err = part ? kv_sequence_create(&s, window) : -ENOMEM;
 
+    if (err)
+        log_error("no memory for a window of %zu tokens", window);
     for (size_t i = 0; !err && i + window <= ids->n; i += window) {
         memcpy(part, ids->ids + i, window * sizeof(*part));
         if (bos)
             part[0] = tokenizer_bos(t);
         err = score_window(m, t, &s, part, window, window / 2 + 1, scores);
-        log_debug("window %zu: perplexity so far %.4f", scores->n_windows, exp(scores->sum / (double)scores->n));
     }
     if (s.pages)
         kv_sequence_destroy(&s);

@@ -130,14 +130,12 @@ static int follow(const struct run *r, const struct api_request *request, struct
 
     detokenizer_init(&d, r->model.tokenizer, true, false);
     for (;;) {
-        ssize_t n = read(r->events[0], last, sizeof(*last));
-        if (n != (ssize_t)sizeof(*last)) {
-            if (interrupted && !cancelled) {
-                engine_cancel(r->engine, 1);
-                cancelled = true;
-            }
-            continue;
+        if (interrupted && !cancelled) {
+            engine_cancel(r->engine, 1);
+            cancelled = true;
         }
+        if (read(r->events[0], last, sizeof(*last)) != (ssize_t)sizeof(*last))
+            continue;       /* a signal */
         if (last->type == ENGINE_FINISHED)
             break;
         bool ends = false;
@@ -187,8 +185,8 @@ static int complete(struct run *r, const char *prompt, size_t n, struct buf *ans
             .id = 1, .tokens = request->prompts[0].ids, .n_prompt = request->prompts[0].n, .sampling = request->sampling,
             .max_tokens = request->prompts[0].max_tokens, .end_ids = request->end_ids, .n_end_ids = request->n_end_ids, .n_logprobs = -1,
         };
-        err = engine_submit(r->engine, &e);
         interrupted = 0;
+        err = engine_submit(r->engine, &e);
     }
     if (err) {
         log_error("%s", why.message[0] ? why.message : strerror(-err));

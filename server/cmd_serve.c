@@ -54,7 +54,10 @@ static int split_origins(struct server *s)
 
     if (!list)
         return 0;
-    snprintf(s->origins, sizeof(s->origins), "%s", list);
+    if (snprintf(s->origins, sizeof(s->origins), "%s", list) >= (int)sizeof(s->origins)) {
+        log_error("--cors-origin: the list is longer than %zu bytes", sizeof(s->origins) - 1);
+        return -EINVAL;
+    }
     char *rest = s->origins;
     for (char *origin = strtok_r(rest, ",", &rest); origin; origin = strtok_r(rest, ",", &rest)) {
         if (s->n_origins == MAX_ORIGINS || !strstr(origin, "://") || strchr(strstr(origin, "://") + 3, '/')) {
@@ -235,8 +238,9 @@ int cmd_serve(int argc, char **argv)
         return status;
     serve_prepare_signals();
     status = run(&s, path);
+    engine_stop(s.engine);          /* no more events for the front */
+    front_destroy(s.front);         /* no more threads that submit */
     engine_destroy(s.engine);
-    front_destroy(s.front);
     http_close(s.http);
     served_model_close(&s.model);
     http_keys_free(s.keys);

@@ -37,7 +37,7 @@ static bool same_text(const struct completion *c, int32_t a, int32_t b)
     return n_a == n_b && memcmp(x, y, n_a) == 0;
 }
 
-/* The alternatives and the chosen token. The chosen one's number is printed from the one value, so that clients may compare for equality. */
+/* The alternatives and the chosen token, whose number is always printed from the one value: clients may compare for equality. */
 static void write_top_object(const struct completion *c, int32_t token, const struct completion_event *e, const struct token_logprob *top,
                              struct buf *out)
 {

@@ -10,7 +10,7 @@
 #include "common/clock.h"
 #include "server/engine_internal.h"
 
-enum { DEFAULT_PREFILL_CHUNK = 256, DEFAULT_MAX_BATCH = 32, DEFAULT_MAX_WAITING = 512 };
+enum { DEFAULT_PREFILL_CHUNK = 256, DEFAULT_MAX_BATCH = 32, DEFAULT_RESERVE = 256, DEFAULT_MAX_WAITING = 512 };
 
 int engine_create(struct engine **out, const struct gguf *g, const struct engine_options *o, engine_event_fn on_event, void *arg)
 {
@@ -26,6 +26,8 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
     e->options = *o;
     if (!e->options.prefill_chunk)
         e->options.prefill_chunk = DEFAULT_PREFILL_CHUNK;
+    if (!e->options.reserve_tokens)
+        e->options.reserve_tokens = DEFAULT_RESERVE;
     if (!e->options.max_waiting)
         e->options.max_waiting = DEFAULT_MAX_WAITING;
     if (!e->options.model.max_batch)
@@ -66,15 +68,23 @@ const struct model *engine_model(const struct engine *e)
     return e->model;
 }
 
-void engine_destroy(struct engine *e)
+void engine_stop(struct engine *e)
 {
-    if (!e)
+    if (!e || e->stopped)
         return;
     pthread_mutex_lock(&e->lock);
     e->stop = true;
     pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
+    e->stopped = true;
+}
+
+void engine_destroy(struct engine *e)
+{
+    if (!e)
+        return;
+    engine_stop(e);
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->changed);
     free(e->cancelled);
@@ -202,6 +212,7 @@ void engine_status(const struct engine *e, struct engine_status *out)
         .n_ctx = atomic_load(&e->n_ctx),
         .tokens_generated = atomic_load(&e->tokens_generated),
         .tokens_prompt = atomic_load(&e->tokens_prompt),
+        .preemptions = atomic_load(&e->preemptions),
         .tokens_per_s = (double)atomic_load(&e->milli_tokens_per_s) / 1000,
     };
 }

@@ -35,7 +35,7 @@ struct engine_request {
 enum engine_event_type {
     ENGINE_TOKEN,               /* token, logprob, top; `n_tokens` = index among the generated, from 0 */
     ENGINE_PROMPT_LOGPROB,      /* the same for prompt token `n_tokens` (1 .. n_prompt - 1), in order, before the first TOKEN */
-    ENGINE_PROGRESS,            /* n_tokens prompt tokens of n_prompt are done */
+    ENGINE_PROGRESS,            /* n_tokens prompt tokens of n_prompt are done; grows, and comes before the first TOKEN */
     ENGINE_FINISHED             /* last event of a request; reason and times */
 };
 
@@ -76,6 +76,7 @@ struct engine_status {          /* a snapshot, read without a lock of the schedu
     uint64_t waiting_tokens;
     uint32_t n_ctx;             /* tokens a sequence may hold */
     uint64_t tokens_generated, tokens_prompt;
+    uint64_t preemptions;       /* sequences that gave their KV pages back and were computed again */
     double tokens_per_s;        /* generated, over the last seconds; for Retry-After */
 };
 

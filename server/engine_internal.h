@@ -19,7 +19,7 @@ struct sequence {
     size_t n_tokens, n_done;        /* known; and computed: their K and V are in the cache */
     struct kv_sequence kv;
     uint64_t submitted_ns, admitted_ns, first_token_ns;
-    size_t n_scored;                /* prompt logprobs reported so far: survives a preemption */
+    size_t n_scored, n_reported;    /* prompt tokens whose logprobs, and progress, were reported: survive a preemption */
     bool leaves;                    /* with this reason, before the next step */
     enum engine_reason reason;
     /* of the step under way */
@@ -41,10 +41,11 @@ struct engine {
     uint64_t *cancelled;                    /* under lock: ids */
     size_t n_cancelled, cap_cancelled;
     bool stop;                              /* under lock */
+    bool stopped;                           /* of the thread that calls engine_stop: the engine's thread is joined */
     int load_error;                         /* under lock; valid once the state has left LOADING */
 
     _Atomic int state;                      /* enum engine_state */
-    _Atomic uint64_t load_done, load_total, load_started_ns, waiting_tokens, tokens_generated, tokens_prompt, milli_tokens_per_s;
+    _Atomic uint64_t load_done, load_total, load_started_ns, waiting_tokens, tokens_generated, tokens_prompt, milli_tokens_per_s, preemptions;
     _Atomic uint32_t n_running, n_waiting, n_ctx;
 
     struct model *model;                    /* written before the state leaves LOADING */

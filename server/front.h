@@ -47,8 +47,8 @@ void front_on_event(void *front, const struct engine_event *event);
 void front_set_facts(struct front *f, const struct front_facts *facts);
 
 /*
- * Refuse new requests, wait up to `patience_s` for those in flight, then end them with an error. Returns when all are answered, or after two
- * more seconds. True when none had to be ended.
+ * Refuse new requests, wait up to `patience_s` for those in flight, then end them with an error. Returns when all are answered,
+ * or after two more seconds. True when none had to be ended.
  */
 bool front_drain(struct front *f, double patience_s);
 

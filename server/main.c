@@ -29,7 +29,10 @@ static void print_usage(FILE *f)
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
     fputs("\n'fourway COMMAND --help' lists the options of a command; 'fourway --version' prints the version.\n"
-          "MODEL is a .gguf file, or a preset that scripts/get-model fetches: smollm2, gemma3-270m.\n", f);
+          "MODEL is a .gguf file, or a preset that scripts/get-model fetches:", f);
+    for (size_t i = 0; model_presets[i]; i++)
+        fprintf(f, "%s %s", i ? "," : "", model_presets[i]);
+    fputs(".\n", f);
 }
 
 /* A word that can only be a model: a path, a .gguf file, something that exists, or a preset's name. */

@@ -45,11 +45,11 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "gemm", .type = OPTION_CHOICE, .out = &f->gemm, .choices = gemm_choices,
           .help = "who multiplies matrices (default auto)" },
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
-          .help = "inputs of matrices: by weight type, or one for all; f32 is slow and exact, for checking (default auto)" },
+          .help = "inputs of matrices: auto and q8 by weight type; bf16 or f32 for all, slow, for checking (default auto)" },
         { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,
           .help = "type of the KV cache (default bf16; f32 with --activations f32)" },
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
-          .help = "memory of the KV cache, such as 8G (default 0: enough for every sequence, at most a quarter of the free memory)" },
+          .help = "memory of the KV cache, such as 8G (default 0: four full contexts, at most a quarter of the free memory)" },
     };
     memcpy(out, options, sizeof(options));
 }
@@ -116,10 +116,15 @@ static void say_no_model(const char *name)
 
     for (size_t i = 0; model_presets[i]; i++)
         suggest_offer(&s, model_presets[i]);
-    if (suggest_best(&s))
+    if (suggest_best(&s)) {
         log_error("there is no model '%s': did you mean the preset %s?", name, suggest_best(&s));
-    else
-        log_error("there is no model '%s': give the path of a .gguf file, or a preset (smollm2, gemma3-270m)", name);
+        return;
+    }
+    struct buf presets = { 0 };
+    for (size_t i = 0; model_presets[i]; i++)
+        buf_printf(&presets, "%s%s", i ? ", " : "", model_presets[i]);
+    log_error("there is no model '%s': give the path of a .gguf file, or a preset (%s)", name, presets.failed ? "" : presets.data);
+    buf_free(&presets);
 }
 
 int model_resolve(const char *name, char *out, size_t out_size)

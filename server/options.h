@@ -47,7 +47,8 @@ struct command {
 };
 
 /*
- * Parse argv[1..]. Returns -1 to go on, or the exit status: 0 after --help, 2 after wrong usage (one line on stderr says what, and the nearest name).
+ * Parse argv[1..]. Returns -1 to go on, or the exit status: 0 after --help, 2 after wrong usage (one line on stderr says what, and
+ * the nearest name).
  * args gets the positional arguments (command->max_args entries). A lone "--" ends options.
  */
 int options_parse(const struct command *command, int argc, char **argv, const char **args, size_t *n_args);

@@ -55,6 +55,10 @@ static int open_template(struct served_model *m, const char *file)
 
     if (file) {
         int err = read_file(&m->template_source, file);
+        if (!err && !m->template_source.len) {
+            log_error("%s: the chat template is empty", file);
+            return -EINVAL;
+        }
         if (!err)
             err = compile(m, &why);
         if (err == -EINVAL)
@@ -83,7 +87,10 @@ static int set_names(struct served_model *m, const char *path, const char *alias
     if (end && end != m->name && strcmp(end, ".gguf") == 0)
         *end = '\0';
     m->names[0] = m->name;
-    snprintf(m->aliases, sizeof(m->aliases), "%s", aliases ? aliases : "");
+    if (snprintf(m->aliases, sizeof(m->aliases), "%s", aliases ? aliases : "") >= (int)sizeof(m->aliases)) {
+        log_error("--alias: the list is longer than %zu bytes", sizeof(m->aliases) - 1);
+        return -EINVAL;
+    }
     char *rest = m->aliases;
     for (char *alias = strtok_r(rest, ",", &rest); alias; alias = strtok_r(rest, ",", &rest)) {
         if (n == SERVED_MODEL_MAX_NAMES || strlen(alias) > 127) {
@@ -117,7 +124,7 @@ int served_model_open(struct served_model *m, const char *path, const char *temp
     m->api.names = m->names;
     m->api.tokenizer = m->tokenizer;
     m->api.chat_template = m->chat_template;
-    m->api.template_knows_developer = strstr(m->template_source.data, "developer") != NULL;
+    m->api.template_knows_developer = m->template_source.data && strstr(m->template_source.data, "developer");
     m->api.sampling = (struct sampling){ .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
     return 0;
 }

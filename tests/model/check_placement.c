@@ -42,7 +42,7 @@ int main(int argc, char **argv)
 
     log_set_level(LOG_WARN);
     XXH3_64bits_reset(state);
-    for (int gemma = 0; gemma < 2; gemma++) {
+    for (enum tiny_kind kind = 0; kind < TINY_KINDS; kind++) {
         char path[] = "/tmp/fourway-tiny-XXXXXX";
         struct setting s = { .chunk = 64, .together = true, .isa = cpu_best_isa() };
         struct gguf *g;
@@ -50,7 +50,7 @@ int main(int argc, char **argv)
         int fd = mkstemp(path);
         if (fd < 0)
             return 1;
-        tiny_model_write(path, gemma);
+        tiny_model_write(path, kind);
         if (gguf_open(&g, path))
             return 1;
         requests_run(g, &s, &r, check_pages);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PROMPT = 129 };
+enum { MOST_PROMPT = 125 };
 
 /* What a client can see of an event. */
 static void on_event(void *arg, const struct engine_event *e)
@@ -38,7 +38,7 @@ static void wait_finished(struct run *r, size_t i)
 
 static void submit(struct engine *e, size_t i, size_t vocab)
 {
-    static const size_t lengths[N_REQUESTS] = { 1, 5, 70, 64, 129, 17, 40, 100 };
+    static const size_t lengths[N_REQUESTS] = { 1, 60, 70, 62, MOST_PROMPT, 17, 40, 120 };
     static const struct logit_bias bias[] = { { 3, 2.5f }, { 17, -100 } };
     int32_t prompt[MOST_PROMPT];
     struct engine_request q = {
@@ -62,6 +62,7 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
 {
     const struct engine_options o = {
         .prefill_chunk = s->chunk,
+        .reserve_tokens = s->few_pages ? 1 : 0,
         .model = { .n_threads = s->threads, .n_virtual_nodes = s->nodes, .isa_given = true, .isa = s->isa, .n_ctx = 512,
                    .max_batch = N_REQUESTS, .full_contexts = s->few_pages ? 1 : 4 },
     };
@@ -81,6 +82,9 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
     }
     for (size_t i = 0; i < N_REQUESTS; i++)
         wait_finished(r, i);
+    struct engine_status status;
+    engine_status(e, &status);
+    r->preemptions = status.preemptions;
     engine_destroy(e);
 }
 

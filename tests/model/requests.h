@@ -20,6 +20,7 @@ struct run {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct record records[N_REQUESTS];      /* under lock */
+    uint64_t preemptions;
 };
 
 struct setting {
@@ -27,7 +28,7 @@ struct setting {
     size_t threads, chunk;
     bool together;                          /* all eight at once, else one after the other */
     enum isa isa;
-    bool few_pages;                         /* one context's KV pages: sequences are preempted */
+    bool few_pages;                         /* one context's KV pages, handed out greedily: sequences are preempted */
 };
 
 /* Runs them and ends the engine. `ready`, if not NULL, sees the engine before the first request. Ends the program when the engine does

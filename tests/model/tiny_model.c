@@ -1,5 +1,6 @@
 #include "tests/model/tiny_model.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,16 @@
 #include "tests/kernels/file_blocks.h"
 #include "tests/weights/gguf_writer.h"
 
-enum { LAYERS = 2, WIDTH = 256, HEADS = 8, HEAD_DIM = 32, FF = 512 };
+enum { LAYERS = 2, WIDTH = 256, FF = 512 };
+
+const char *const tiny_names[TINY_KINDS] = { "tiny llama", "tiny gemma3", "straddling heads", "wide group" };
+
+static const struct shape { const char *arch; uint64_t heads, kv_heads, head_dim; } shapes[TINY_KINDS] = {
+    [TINY_LLAMA] = { "llama", 8, 4, 32 },
+    [TINY_GEMMA] = { "gemma3", 4, 1, 32 },
+    [TINY_STRADDLING] = { "llama", 5, 5, 24 },
+    [TINY_WIDE_GROUP] = { "llama", 34, 2, 16 },
+};
 
 static void put_half(uint8_t *at, float value)
 {
@@ -69,19 +79,21 @@ static void add_norm(struct gguf_writer *w, const char *name, uint64_t n, struct
     gguf_writer_tensor(w, name, DTYPE_F32, 1, &n, values);
 }
 
-void tiny_model_write(const char *path, bool gemma)
+void tiny_model_write(const char *path, enum tiny_kind kind)
 {
     static const enum dtype types[LAYERS][7] = {    /* q, k, v, o, gate, up, down */
         { DTYPE_Q4_K, DTYPE_F16, DTYPE_Q6_K, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0 },
         { DTYPE_Q5_K, DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q5_0, DTYPE_Q4_0, DTYPE_Q4_K },
     };
-    const char *arch = gemma ? "gemma3" : "llama";
-    const uint64_t kv_heads = gemma ? 1 : 4, heads = gemma ? 4 : HEADS;
+    const struct shape *shape = &shapes[kind];
+    const char *arch = shape->arch;
+    const uint64_t heads = shape->heads, kv_heads = shape->kv_heads, head_dim = shape->head_dim, outputs = heads * head_dim;
+    const bool gemma = kind == TINY_GEMMA;
     struct gguf_writer w;
     struct rng rng;
     char name[64], key[64];
 
-    rng_seed(&rng, gemma ? 2 : 1);
+    rng_seed(&rng, 1 + (uint64_t)kind);
     gguf_writer_init(&w);
 #define KEY(suffix) (snprintf(key, sizeof(key), "%s.%s", arch, suffix), key)
     gguf_writer_string(&w, "general.architecture", arch);
@@ -91,8 +103,8 @@ void tiny_model_write(const char *path, bool gemma)
     gguf_writer_u32(&w, KEY("context_length"), 1024);
     gguf_writer_u32(&w, KEY("attention.head_count"), (uint32_t)heads);
     gguf_writer_u32(&w, KEY("attention.head_count_kv"), (uint32_t)kv_heads);
-    gguf_writer_u32(&w, KEY("attention.key_length"), HEAD_DIM);
-    gguf_writer_u32(&w, KEY("attention.value_length"), HEAD_DIM);
+    gguf_writer_u32(&w, KEY("attention.key_length"), (uint32_t)head_dim);
+    gguf_writer_u32(&w, KEY("attention.value_length"), (uint32_t)head_dim);
     gguf_writer_f32(&w, KEY("attention.layer_norm_rms_epsilon"), 1e-5f);
     if (gemma)
         gguf_writer_u32(&w, KEY("attention.sliding_window"), 40);
@@ -107,13 +119,14 @@ void tiny_model_write(const char *path, bool gemma)
         const enum dtype *t = types[i];
 #define NAME(suffix) (snprintf(name, sizeof(name), "blk.%d.%s.weight", i, suffix), name)
         add_norm(&w, NAME("attn_norm"), WIDTH, &rng);
-        add_matrix(&w, NAME("attn_q"), t[0], WIDTH, heads * HEAD_DIM, &rng);
-        add_matrix(&w, NAME("attn_k"), t[1], WIDTH, kv_heads * HEAD_DIM, &rng);
-        add_matrix(&w, NAME("attn_v"), t[2], WIDTH, kv_heads * HEAD_DIM, &rng);
-        add_matrix(&w, NAME("attn_output"), heads * HEAD_DIM % 256 ? DTYPE_Q4_0 : t[3], heads * HEAD_DIM, WIDTH, &rng);
+        add_matrix(&w, NAME("attn_q"), t[0], WIDTH, outputs, &rng);
+        add_matrix(&w, NAME("attn_k"), t[1], WIDTH, kv_heads * head_dim, &rng);
+        add_matrix(&w, NAME("attn_v"), t[2], WIDTH, kv_heads * head_dim, &rng);
+        /* A row must be whole blocks. */
+        add_matrix(&w, NAME("attn_output"), outputs % 32 ? DTYPE_BF16 : outputs % 256 ? DTYPE_Q4_0 : t[3], outputs, WIDTH, &rng);
         if (gemma) {
-            add_norm(&w, NAME("attn_q_norm"), HEAD_DIM, &rng);
-            add_norm(&w, NAME("attn_k_norm"), HEAD_DIM, &rng);
+            add_norm(&w, NAME("attn_q_norm"), head_dim, &rng);
+            add_norm(&w, NAME("attn_k_norm"), head_dim, &rng);
             add_norm(&w, NAME("post_attention_norm"), WIDTH, &rng);
             add_norm(&w, NAME("post_ffw_norm"), WIDTH, &rng);
         }

@@ -2,17 +2,23 @@
  * tiny_model.h - a small model file with random weights of every type that can be multiplied.
  *
  * Enough of each part that matters for placement and numerics: several KV heads of several query heads, a vocabulary of several segments
- * with a ragged last one, an FFN that does not divide evenly, K-quants and plain types. `gemma` gives the other architecture: QK-norm, sliding
- * windows, post-norms, tied output, one KV head.
+ * with a ragged last one, K-quants and plain types.
  */
 #ifndef FOURWAY_TESTS_MODEL_TINY_MODEL_H
 #define FOURWAY_TESTS_MODEL_TINY_MODEL_H
 
-#include <stdbool.h>
-
 enum { TINY_VOCAB = 600 };
 
+enum tiny_kind {
+    TINY_LLAMA,
+    TINY_GEMMA,         /* QK-norm, sliding windows, post-norms, tied output, one KV head */
+    TINY_STRADDLING,    /* heads that end inside quantisation blocks and panels: 5 of 24 dims */
+    TINY_WIDE_GROUP,    /* more query heads a KV head than one call of the attention kernel takes: 34 on 2 */
+    TINY_KINDS
+};
+extern const char *const tiny_names[TINY_KINDS];
+
 /* Writes the file; ends the program when it cannot. The same bytes every time. */
-void tiny_model_write(const char *path, bool gemma);
+void tiny_model_write(const char *path, enum tiny_kind kind);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * gguf.c - opens a model of one or several GGUF files, finds its keys and tensors, and reads tensor data.
  *
- * The parts of a split model are named after the path that the user gave, never after what the file says (G12).
+ * The parts of a split model are named after the path that the user gave: no text of a file chooses which files are opened.
  */
 #include "weights/gguf_internal.h"
 

@@ -297,7 +297,7 @@ static int take_shape(struct parser *p, struct gguf_tensor *t)
     return 0;
 }
 
-/* Offsets are the running sum of the padded sizes, so that no two tensors overlap (CVE-2026-7482 and others: G10). */
+/* Offsets are the running sum of the padded sizes, so that no two tensors overlap; place_tensors() looks for the file's end. */
 static int check_offset(struct parser *p, const struct gguf_tensor *t)
 {
     uint64_t end;

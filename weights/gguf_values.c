@@ -1,5 +1,6 @@
 /*
- * gguf_values.c - typed access to the metadata of an open GGUF file (G6): what a key holds is checked before it is used.
+ * gguf_values.c - typed access to the metadata of an open GGUF file: what a key holds is checked before it is used, since a file
+ * may declare bytes where a caller expects floats, and be read beyond its end.
  */
 #include "weights/gguf_internal.h"
 

@@ -35,7 +35,8 @@ static int open_vocab(void **state)
     (void)state;
     if (gguf_open(&g, "tests/data/tokenizers/smollm/vocab.gguf") || tokenizer_open_gguf(&t, g))
         return -1;
-    model = (struct api_model){ .names = names, .n_names = 1, .tokenizer = t, .sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 } };
+    model = (struct api_model){ .names = names, .n_names = 1, .tokenizer = t,
+                                .sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 } };
     return 0;
 }
 
@@ -185,7 +186,8 @@ static void free_result(struct result *r)
 }
 
 /* The text of tokens[n], of which the first `skip` are not looked at for stop strings; the definition, without state. */
-static void expected_text(const int32_t *tokens, size_t n, size_t skip, const char *const *stops, size_t n_stops, struct buf *text, bool *stopped)
+static void expected_text(const int32_t *tokens, size_t n, size_t skip, const char *const *stops, size_t n_stops,
+                          struct buf *text, bool *stopped)
 {
     struct detokenizer d;
     size_t from = 0, cut = SIZE_MAX, end = SIZE_MAX;
@@ -348,12 +350,17 @@ static void echoed(void **state)
 static void mutated_bodies(void **state)
 {
     static const char *const seeds[] = {
-        "{\"model\":\"m\",\"prompt\":[\"a b\",\"c\"],\"n\":2,\"max_tokens\":5,\"stop\":[\"x\",\"yy\"],\"logit_bias\":{\"5\":1.5,\"6\":false},\"seed\":7}",
-        "{\"prompt\":[[1,2],[3]],\"echo\":true,\"logprobs\":3,\"temperature\":0.5,\"top_p\":0.9,\"top_k\":5,\"min_p\":0.1,\"stop_token_ids\":[1,2]}",
-        "{\"prompt\":\"\xe6\x9d\xb1\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"timeout\":1.5,\"truncate_prompt_tokens\":-1}",
+        "{\"model\":\"m\",\"prompt\":[\"a b\",\"c\"],\"n\":2,\"max_tokens\":5,\"stop\":[\"x\",\"yy\"],"
+        "\"logit_bias\":{\"5\":1.5,\"6\":false},\"seed\":7}",
+        "{\"prompt\":[[1,2],[3]],\"echo\":true,\"logprobs\":3,\"temperature\":0.5,\"top_p\":0.9,\"top_k\":5,"
+        "\"min_p\":0.1,\"stop_token_ids\":[1,2]}",
+        "{\"prompt\":\"\xe6\x9d\xb1\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"timeout\":1.5,"
+        "\"truncate_prompt_tokens\":-1}",
         "{\"prompt\":\"a\",\"logit_bias\":[[1,2],[3,-4]],\"min_tokens\":1,\"best_of\":1,\"user\":null,\"dry_base\":1,\"request_id\":\"r\"}",
     };
-    static const char *const pieces[] = { "null", "-1", "1e999", "[]", "{}", "\"", "true", "16.0", "0.5", ",", "9223372036854775808", "\\u0000", "[[" };
+    static const char *const pieces[] = {
+        "null", "-1", "1e999", "[]", "{}", "\"", "true", "16.0", "0.5", ",", "9223372036854775808", "\\u0000", "[[",
+    };
 
     (void)state;
     for (int round = 0; round < 60000; round++) {

@@ -70,8 +70,8 @@ static void check_given(void **state)
     struct model_options o;
 
     (void)state;
-    assert_int_equal(apply(&o, "--threads", "5", "--nodes", "0,1", "--virtual-nodes", "4", "--ctx", "4096", "--kv-bytes", "1G", "--isa", "scalar",
-                           "--gemm", "native", NULL), 0);
+    assert_int_equal(apply(&o, "--threads", "5", "--nodes", "0,1", "--virtual-nodes", "4", "--ctx", "4096", "--kv-bytes", "1G",
+                           "--isa", "scalar", "--gemm", "native", NULL), 0);
     assert_int_equal(o.n_threads, 5);
     assert_string_equal(o.nodes, "0,1");
     assert_int_equal(o.n_virtual_nodes, 4);
@@ -116,7 +116,8 @@ static void check_refused(void **state)
             assert_int_equal(status, 0);
             assert_int_equal(o.isa, level);
         } else {
-            snprintf(want, sizeof(want), "--isa %s: the best that this machine has is %s", isa_name((enum isa)level), isa_name(cpu_best_isa()));
+            snprintf(want, sizeof(want), "--isa %s: the best that this machine has is %s", isa_name((enum isa)level),
+                     isa_name(cpu_best_isa()));
             assert_int_equal(status, 2);
             assert_string_equal(last_line, want);
         }

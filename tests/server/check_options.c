@@ -42,7 +42,8 @@ static const char *config_path(void)
 
 static const char *const isas[] = { "auto", "scalar", "avx2", NULL };
 static const struct option options[] = {
-    { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &v.port, .metavar = "N", .most = 65535, .help = "port", .given = &v.port_given },
+    { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &v.port, .metavar = "N", .most = 65535,
+      .help = "port", .given = &v.port_given },
     { .name = "seed", .type = OPTION_U64, .out = &v.seed, .metavar = "N", .help = "seed" },
     { .name = "kv-bytes", .type = OPTION_SIZE, .out = &v.kv_bytes, .metavar = "SIZE", .help = "memory" },
     { .name = "temp", .type = OPTION_F64, .out = &v.temp, .metavar = "T", .least = 0, .most = 2, .help = "temperature" },
@@ -147,7 +148,9 @@ static void check_sizes(void **state)
         { "0", 0 }, { "17", 17 }, { "17b", 17 }, { "2K", 2048 }, { "2kb", 2000 }, { "2KiB", 2048 }, { "512M", 512u << 20 },
         { "2G", 2ull << 30 }, { "2 GB", 2000000000u }, { "0.5T", 1ull << 39 }, { "16777215T", 16777215ull << 40 }, { "1.1K", 1126 },
     };
-    static const char *const bad[] = { "", "-1", " 1", "G", "1X", "1GG", "1GiBs", "16777216T", "99999999999999999999", "1e3", "0x10", "1.5.1G" };
+    static const char *const bad[] = {
+        "", "-1", " 1", "G", "1X", "1GG", "1GiBs", "16777216T", "99999999999999999999", "1e3", "0x10", "1.5.1G",
+    };
     char line[128];
 
     (void)state;
@@ -177,7 +180,8 @@ static void check_wrong_values(void **state)
     WRONG("--batch: '1,,2' is not a list of whole numbers such as 1,4,16", "m", "--batch", "1,,2");
     WRONG("--batch: '1,' is not a list of whole numbers such as 1,4,16", "m", "--batch", "1,");
     WRONG("--batch: 0,1 is out of range: it must be from 1 to 512", "m", "--batch", "0,1");
-    WRONG("--batch: more than 32 numbers", "m", "--batch", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33");
+    WRONG("--batch: more than 32 numbers", "m", "--batch",
+          "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33");
     WRONG("--json: 'maybe' is neither true nor false", "m", "--json=maybe");
     WRONG("-j takes no value, but is followed by 'p'", "m", "-jp");
     WRONG("--port needs a value", "m", "--port");

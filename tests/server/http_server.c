@@ -53,7 +53,8 @@ static void read_arguments(int argc, char **argv)
 
 static void on_ready(void *front)
 {
-    const struct front_facts facts = { .isa = "scalar", .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1, .file_bytes = 1 };
+    const struct front_facts facts = { .isa = "scalar", .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1,
+                                       .file_bytes = 1 };
 
     front_set_facts(front, &facts);
 }
@@ -119,7 +120,8 @@ int main(int argc, char **argv)
     }
     if (engine) {
         front_set_engine(front, engine);
-        struct serve s = { .front = front, .http = http, .engine = engine, .drain_s = settings.drain_s, .on_ready = on_ready, .arg = front };
+        struct serve s = { .front = front, .http = http, .engine = engine, .drain_s = settings.drain_s, .on_ready = on_ready,
+                           .arg = front };
         status = serve_run(&s);
     }
     engine_destroy(engine);

@@ -188,7 +188,7 @@ static void check_arrays(void **state)
     gguf_writer_free(&w);
 }
 
-/* G6: the value is checked before it is used, and *out keeps its value when it is refused. */
+/* Type, count and range are checked before a value is used, and *out keeps its value when it is refused. */
 static void check_getters_refuse(void **state)
 {
     static const uint8_t bytes[] = { 1, 2 };
@@ -456,7 +456,7 @@ static void check_split(void **state)
     gguf_close(g);
 }
 
-/* G12, and the file that is blamed. */
+/* Parts that are missing, misnumbered, foreign or doubled are refused, and the line blames the right file. */
 static void check_bad_split(void **state)
 {
     struct gguf *g;

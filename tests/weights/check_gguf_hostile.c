@@ -161,7 +161,7 @@ static struct buf good_file(void)
     return file;
 }
 
-/* M01. Every cut ends in a line that says where the file ends and how much it should have. */
+/* Every cut ends in a line that says where the file ends and how much it should have. */
 static void check_truncated_anywhere(void **state)
 {
     struct buf file = good_file();
@@ -203,7 +203,7 @@ static void check_every_byte_changed(void **state)
     buf_free(&file);
 }
 
-/* G1, M02 */
+/* No GGUF, no version that is known, or the byte order of another machine. */
 static void check_magic_and_version(void **state)
 {
     static const struct { uint32_t version; const char *says; } versions[] = {
@@ -227,7 +227,7 @@ static void check_magic_and_version(void **state)
         expect_refusal(open_bytes(wrong[i], strlen(wrong[i]), 0), "header at byte 0: not a GGUF file");
 }
 
-/* G2, M03 */
+/* More keys or tensors than the file has room for: refused before memory is taken (CVE-2024-23605 wrapped the size). */
 static void check_counts(void **state)
 {
     static const uint64_t counts[] = { (uint64_t)1 << 63, (uint64_t)1 << 32, UINT64_MAX, (uint64_t)1 << 56, 1000 };
@@ -262,7 +262,7 @@ static void check_counts(void **state)
     refused_sparse(w, 1 << 30, "claims 65537 keys, at most 65536");
 }
 
-/* G3, M04 */
+/* Strings longer than the rest of the file, or than any real one. */
 static void check_string_lengths(void **state)
 {
     static const uint64_t lengths[] = { UINT64_MAX, UINT64_MAX - 7, (uint64_t)1 << 63, (uint64_t)1 << 32, 11 };
@@ -310,7 +310,7 @@ static void check_string_lengths(void **state)
     refused_sparse(w, 1 << 20, "metadata entry 0 at byte 24: key of 65536 bytes, at most 65535");
 }
 
-/* G4, M04 */
+/* Arrays longer than the rest of the file, than memory that is kept, or of types that do not exist. */
 static void check_array_lengths(void **state)
 {
     static const uint64_t counts[] = { UINT64_MAX, (uint64_t)1 << 63, (uint64_t)1 << 61, (uint64_t)1 << 32, 3 };
@@ -375,7 +375,7 @@ static void check_array_lengths(void **state)
     refused(w, "key \"k\": bool of value 255, expected 0 or 1");
 }
 
-/* G5, M05 */
+/* Keys and tensors that appear twice, are too long or empty, or are no text that a line may show. */
 static void check_names(void **state)
 {
     static const struct { const char *bytes; size_t n; const char *quoted; } bad_text[] = {
@@ -430,7 +430,7 @@ static void check_names(void **state)
     }
 }
 
-/* G7 */
+/* general.alignment divides and pads: only powers of two of a sane size, and only as u32. */
 static void check_alignment(void **state)
 {
     static const uint32_t wrong[] = { 0, 1, 3, 4, 33, 8192, 1u << 31, UINT32_MAX };
@@ -469,7 +469,7 @@ static void tensor_refused(uint32_t n_dims, const uint64_t *ne, uint32_t type, u
     refused(w, line);
 }
 
-/* G8, G9, M06, M08 */
+/* Dimensions: how many, none of them 0, no product that wraps, rows of whole blocks; and types that do not exist. */
 static void check_shapes_and_types(void **state)
 {
     static const uint64_t five[5] = { 1, 1, 1, 1, 1 };
@@ -504,8 +504,12 @@ static void check_shapes_and_types(void **state)
     }
 }
 
-/* G10, M07. The info takes 24 + 8 + 19 + 4 + 8 + 4 + 8 = 75 bytes, so the data section begins at 96 (with four dimensions: 128), and
- * has 1600 bytes. */
+/*
+ * Data beyond the file (a leak of memory elsewhere: CVE-2026-7482), unaligned, overlapping, or with holes.
+ *
+ * The info takes 24 + 8 + 19 + 4 + 8 + 4 + 8 = 75 bytes, so the data section begins at 96 (with four dimensions: 128), and
+ * has 1600 bytes.
+ */
 static void check_offsets(void **state)
 {
     static const uint64_t four[] = { 4 };

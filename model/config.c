@@ -228,7 +228,7 @@ int model_config_read(struct model_config *c, const struct gguf *g)
     if (r.failed)
         return -EINVAL;
     if (get_size(&r, "attention.value_length", 1, MODEL_MAX_HEAD_DIM, c->head_dim) != c->head_dim)
-        refuse(&r, "attention.key_length and attention.value_length differ; this is not supported");
+        refuse(&r, "keys attention.key_length and attention.value_length differ; this is not supported");
     if (c->head_dim > MODEL_MAX_HEAD_DIM) {     /* the default, which no key bounds */
         log_error("%s: head size %zu (embedding_length / head_count), at most %d", gguf_path(g), c->head_dim, MODEL_MAX_HEAD_DIM);
         r.failed = true;
@@ -238,8 +238,11 @@ int model_config_read(struct model_config *c, const struct gguf *g)
                   c->n_heads);
         r.failed = true;
     }
-    if (c->head_dim % 2)
-        refuse(&r, "the head size is odd; RoPE needs pairs");
+    if (c->head_dim % 2) {
+        log_error("%s: head size %zu (%s.attention.key_length, or embedding_length / head_count) is odd, RoPE needs pairs", gguf_path(g),
+                  c->head_dim, c->arch);
+        r.failed = true;
+    }
     refuse_experts(&r);
 
     c->qk_norm = r.arch->qk_norm;

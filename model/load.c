@@ -202,10 +202,22 @@ static int read_rope_factors(struct model *m, const struct gguf *g)
     return err;
 }
 
-static void warn_unused(struct plan *p, size_t n_used)
+/* Layers that the metadata leaves out are no detail: the text would be garbage. Other tensors that nothing uses are a warning. */
+static int check_unused(const struct plan *p, size_t n_used)
 {
-    if (gguf_n_tensors(p->g) > n_used)
-        log_debug("%s: %zu tensors are not used by this version", gguf_path(p->g), gguf_n_tensors(p->g) - n_used);
+    if (gguf_n_tensors(p->g) == n_used)
+        return 0;
+    for (size_t i = 0; i < gguf_n_tensors(p->g); i++) {
+        const char *name = gguf_tensor_at(p->g, i)->name.data;
+        unsigned long layer = strncmp(name, "blk.", 4) ? 0 : strtoul(name + 4, NULL, 10);
+        if (layer >= p->m->config.n_layers) {
+            log_error("%s: tensor \"%s\" belongs to layer %lu, %s.block_count is %zu", gguf_path(p->g), name, layer, p->m->config.arch,
+                      p->m->config.n_layers);
+            return -EINVAL;
+        }
+    }
+    log_warn("%s: %zu tensors are not used by this version", gguf_path(p->g), gguf_n_tensors(p->g) - n_used);
+    return 0;
 }
 
 static void count_norm(struct model *m, struct norm *x, void *arg)
@@ -238,7 +250,9 @@ int load_plan(struct model *m, const struct gguf *g)
         return -EINVAL;
     model_each_matrix(m, count_used, &n_used);
     each_norm(m, count_norm, &n_used);
-    warn_unused(&p, n_used);
+    n_used += gguf_find_tensor(g, "rope_freqs.weight") != NULL;
+    if (check_unused(&p, n_used))
+        return -EINVAL;
     model_each_matrix(m, count_matrix, NULL);
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);

@@ -264,9 +264,9 @@ static int plan_memory(struct model *m, const struct model_options *o, const cha
         m->n_ctx = wanted * KV_CHUNK;
         log_warn("the context is cut to %zu tokens, which fit %.2f GB of KV cache (--ctx, --kv-bytes)", m->n_ctx, gb(kv_limit));
     }
-    if (fixed + wanted * m->kv_page_bytes > available) {
+    if (wanted > (available - fixed) / m->kv_page_bytes) {
         log_error("%s: weights and scratch need %.2f GB and the KV cache %.2f GB, %.2f GB are available: use a smaller --kv-bytes",
-                  path, gb(fixed), gb(wanted * m->kv_page_bytes), gb(available));
+                  path, gb(fixed), (double)wanted * gb(m->kv_page_bytes), gb(available));
         return -ENOMEM;
     }
     *n_pages = wanted;

@@ -276,6 +276,10 @@ int cmd_bench(int argc, char **argv)
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;
+    if (!b.prompt && !b.gen) {
+        log_error("bench: --prompt 0 and --gen 0 leave nothing to measure");
+        return 2;
+    }
     status = model_resolve(args[0], path, sizeof(path));
     return status ? status : run_bench(&b, path, &flags, json);
 }

@@ -37,6 +37,7 @@ struct run {
     size_t n_ctx;
     int events[2];                  /* pipe */
     json_t *messages;               /* the chat so far */
+    bool chats, too_long;           /* the last turn did not fit the context */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -180,6 +181,8 @@ static int complete(struct run *r, const char *prompt, size_t n, struct buf *ans
     json_t *body = request_body(r, prompt, n);
     int err = body ? set_budget(r, body, &request, &why) : -ENOMEM, status = 1;
 
+    r->too_long = false;
+
     if (!err) {
         const struct engine_request e = {
             .id = 1, .tokens = request->prompts[0].ids, .n_prompt = request->prompts[0].n, .sampling = request->sampling,
@@ -189,7 +192,9 @@ static int complete(struct run *r, const char *prompt, size_t n, struct buf *ans
         err = engine_submit(r->engine, &e);
     }
     if (err) {
-        log_error("%s", why.message[0] ? why.message : strerror(-err));
+        r->too_long = why.code == API_CONTEXT_LENGTH_EXCEEDED;
+        if (!r->too_long || !r->chats)
+            log_error("%s", why.message[0] ? why.message : strerror(-err));
     } else {
         status = follow(r, request, answer, &last);
         print_rates(&last);
@@ -221,6 +226,19 @@ static int run_once(struct run *r, const char *prompt, size_t n)
     return status;
 }
 
+/* Make room: the oldest question and its answer leave the chat, the system message stays. False when only the new question is left. */
+static bool forget_oldest(struct run *r)
+{
+    size_t first = r->settings->system ? 1 : 0;
+
+    if (json_array_size(r->messages) < first + 3)
+        return false;
+    json_array_remove(r->messages, first);
+    json_array_remove(r->messages, first);
+    fputs("[the oldest turn is forgotten: the context is full]\n", stderr);
+    return true;
+}
+
 /* Lines from the terminal until end of input; ^C ends an answer, at the prompt it ends the chat. */
 static int run_chat(struct run *r)
 {
@@ -228,6 +246,7 @@ static int run_chat(struct run *r)
     size_t cap = 0;
     int status = 0;
 
+    r->chats = true;
     fprintf(stderr, "chat with %s: an empty line or ^D ends it, ^C ends an answer\n", r->model.name);
     while (!status) {
         struct buf answer = { 0 };
@@ -241,6 +260,15 @@ static int run_chat(struct run *r)
         status = add_message(r, "user", line, (size_t)n);
         if (!status)
             status = complete(r, NULL, 0, &answer);
+        while (status && r->too_long && forget_oldest(r))
+            status = complete(r, NULL, 0, &answer);
+        if (status && r->too_long) {        /* this question alone is longer than the context */
+            log_error("the question does not fit the context of %zu tokens (--ctx)", r->n_ctx);
+            json_array_remove(r->messages, json_array_size(r->messages) - 1);
+            status = 0;
+            buf_free(&answer);
+            continue;
+        }
         if (!status)
             status = add_message(r, "assistant", answer.data ? answer.data : "", answer.len);
         buf_free(&answer);

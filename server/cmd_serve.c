@@ -219,7 +219,7 @@ int cmd_serve(int argc, char **argv)
         .summary = "Answer completions and chats over HTTP, as clients of the OpenAI interface ask for them.",
         .options = options, .n_options = sizeof(options) / sizeof(options[0]), .min_args = 1, .max_args = 1,
         .epilogue = "When the server is ready, stderr has the line 'listening on http://HOST:PORT'.\n"
-                    "SIGTERM finishes the requests in flight; a second one ends at once.",
+                    "SIGTERM finishes the requests in flight; a second one ends at once. SIGHUP and SIGUSR1 are ignored.",
         .config_path = config_path,
     };
     struct server s = { .settings = &o };

@@ -1,7 +1,7 @@
 /*
  * main.c - picks the subcommand. `fourway MODEL` is short for `fourway serve MODEL`.
  */
-#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -90,13 +90,22 @@ static int dispatch(int argc, char **argv)
     return unknown(word);
 }
 
+/* Started with a closed standard file, the model file or a socket would take its number, and messages would go there. */
+static void hold_standard_files(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)      /* reads and writes still fail */
+            return;
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_files();
     int status = dispatch(argc, argv);
 
     /* A result that did not reach a full disk or a closed pipe is no success. */
     if (fflush(stdout) || ferror(stdout)) {
-        log_error("cannot write to the standard output: %s", strerror(errno));
+        log_error("not everything could be written to the standard output");
         return status ? status : 1;
     }
     return status;

@@ -37,6 +37,8 @@ void serve_prepare_signals(void)
 
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);        /* a terminal that closes, or logrotate: this version has nothing to read again */
+    signal(SIGUSR1, SIG_IGN);
 }
 
 static void exit_now(int signal_number)

@@ -18,7 +18,7 @@ struct serve {
     void *arg;
 };
 
-/* Before any thread is made: from here on SIGTERM and SIGINT wait for serve_run, and SIGPIPE is ignored. */
+/* Before any thread is made: from here on SIGTERM and SIGINT wait for serve_run; SIGPIPE, SIGHUP and SIGUSR1 are ignored. */
 void serve_prepare_signals(void);
 
 /*

@@ -45,7 +45,8 @@ struct pool;
 
 /*
  * Open the model in `g` (which must stay open until this returns). Returns 0, -EINVAL (what is wrong with the file or the options
- * is logged), -ENOMEM (needs and has are logged), or what the threads, the memory or the file gave (logged). model_close afterwards; NULL is fine.
+ * is logged), -ENOMEM (needs and has are logged), or what the threads, the memory or the file gave (logged). model_close afterwards;
+ * NULL is fine.
  */
 int model_open(struct model **m, const struct gguf *g, const struct model_options *o, model_progress_fn progress, void *arg);
 void model_close(struct model *m);

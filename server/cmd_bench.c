@@ -2,7 +2,8 @@
  * cmd_bench.c - `fourway bench MODEL`: prefill and decode rates beside what this machine's memory and units can do.
  *
  * llama-bench's method: random tokens; "pp" reads a prompt of N tokens into an empty cache, "tg" generates N tokens from an empty one,
- * after a warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this run (MBU):
+ * after a warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this
+ * run (MBU):
  * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second.
  */
 #include <inttypes.h>
@@ -210,8 +211,8 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     size_t prompt_pages = kv_pages_for(b->prompt), gen_pages = kv_pages_for(b->gen) * o.max_batch;
     size_t pages = prompt_pages > gen_pages ? prompt_pages : gen_pages;
     if (pages > b->info.kv_pages) {
-        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch or --gen", o.max_batch,
-                  (unsigned long long)b->gen, (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9,
+        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch or --gen",
+                  o.max_batch, (unsigned long long)b->gen, (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9,
                   (double)b->info.kv_bytes / 1e9);
         goto out;
     }

@@ -45,7 +45,8 @@ struct engine {
     int load_error;                         /* under lock; valid once the state has left LOADING */
 
     _Atomic int state;                      /* enum engine_state */
-    _Atomic uint64_t load_done, load_total, load_started_ns, waiting_tokens, tokens_generated, tokens_prompt, milli_tokens_per_s, preemptions;
+    _Atomic uint64_t load_done, load_total, load_started_ns;
+    _Atomic uint64_t waiting_tokens, tokens_generated, tokens_prompt, milli_tokens_per_s, preemptions;
     _Atomic uint32_t n_running, n_waiting, n_ctx;
 
     struct model *model;                    /* written before the state leaves LOADING */

@@ -105,7 +105,8 @@ int main(int argc, char **argv)
     struct tally t = { 0 };
 
     if (argc < 3) {
-        fputs("usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kl B] [--logprob B] [--llama-cpp] [--threads N]\n", stderr);
+        fputs("usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kl B] [--logprob B] [--llama-cpp]"
+              " [--threads N]\n", stderr);
         return 2;
     }
     for (int i = 3; i < argc; i++) {

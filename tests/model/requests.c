@@ -45,7 +45,8 @@ static void submit(struct engine *e, size_t i, size_t vocab)
         .id = i, .tokens = prompt, .n_prompt = lengths[i], .max_tokens = (uint32_t)(4 + 2 * i), .n_logprobs = 5,
         .prompt_logprobs = i % 3 == 0,
         .sampling = { .temperature = i % 2 ? 0.8f : 0, .top_k = i == 3 ? 40 : 0, .top_p = i == 5 ? 0.9f : 1, .min_p = i == 7 ? 0.02f : 0,
-                      .repetition_penalty = i == 1 ? 1.2f : 1, .presence_penalty = i == 2 ? 0.5f : 0, .frequency_penalty = i == 3 ? 0.3f : 0,
+                      .repetition_penalty = i == 1 ? 1.2f : 1, .presence_penalty = i == 2 ? 0.5f : 0,
+                      .frequency_penalty = i == 3 ? 0.3f : 0,
                       .seed = 1000 + i, .choice = (uint32_t)(i % 2), .bias = bias, .n_bias = i == 4 ? 2 : 0 },
     };
 

@@ -35,7 +35,9 @@ class Commands(unittest.TestCase):
     def test_wrong_usage(self):
         for words, clue in ((("serv",), "serve"), (("serve", "--prot", "1", MODEL), "--port"), (("serve",), "usage"), (("run", MODEL, "--temp", "x"), "--temp"),
                             (("serve", MODEL, "--port", "70000"), "65535"), (("serve", MODEL, "--isa", "avx9"), "avx2"),
-                            (("serve", MODEL, "--gemm", "onednn"), "not in this version"), (("info", MODEL, "extra"), "extra")):
+                            (("serve", MODEL, "--gemm", "onednn"), "not in this version"), (("info", MODEL, "extra"), "extra"),
+                            (("serve", MODEL, "--max-batch", "4096"), "1024"), (("bench", MODEL, "-p", "0", "-n", "0"), "nothing to measure"),
+                            (("bench", MODEL, "--ctx", "64", "-p", "128"), "--ctx")):
             with self.subTest(words=words):
                 done = run(*words)
                 self.assertEqual(done.returncode, 2, done.stderr)
@@ -63,6 +65,14 @@ class Commands(unittest.TestCase):
                     self.assertIn(path, done.stderr)
                     self.assertIn(clue, done.stderr)
                     self.assertLessEqual(len(done.stderr.splitlines()), 2, done.stderr)
+            blocks = b"llama.block_count\x04\0\0\0"
+            self.assertEqual(whole.count(blocks + b"\x1e\0\0\0"), 1)
+            path = os.path.join(folder, "layers.gguf")
+            with open(path, "wb") as f:
+                f.write(whole.replace(blocks + b"\x1e\0\0\0", blocks + b"\x1d\0\0\0", 1))
+            done = run("run", path, "-p", "Hello", "-n", "1")
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("block_count is 29", done.stderr)
             done = run("serve", os.path.join(folder, "none.gguf"))
             self.assertEqual(done.returncode, 1, done.stderr)
             self.assertIn("none.gguf", done.stderr)
@@ -81,6 +91,30 @@ class Commands(unittest.TestCase):
         want = self.good(*words).stdout
         for options in (("--threads", "1"), ("--threads", "3"), ("--virtual-nodes", "2"), ("--virtual-nodes", "4", "--threads", "4")):
             self.assertEqual(self.good(*words, *options).stdout, want, options)
+
+    def test_too_little_memory(self):
+        """More than there is, and less than is needed, in the cache of keys and values: the numbers, and no crash."""
+        for words, clue in ((("bench", MODEL, "--kv-bytes", "12M", "-b", "16", "-p", "64", "-n", "128"), "KV cache"),
+                            (("run", MODEL, "-p", "Hello", "--kv-bytes", "18446744073709551615"), "available"),
+                            (("run", MODEL, "-p", "Hello", "--kv-bytes", "1M"), "--kv-bytes")):
+            with self.subTest(words=words):
+                done = run(*words)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(clue, done.stderr)
+
+    def test_empty_chat_template(self):
+        done = run("run", MODEL, "-p", "Hello", "--chat-template", "/dev/null")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("empty", done.stderr)
+
+    def test_closed_standard_files(self):
+        """The model file must not take the number of a closed standard file: it would be read as the prompt."""
+        done = subprocess.run(["sh", "-c", '"$0" run "$1" -n 4 <&-', BINARY, MODEL], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("stdin", done.stderr)
+        done = subprocess.run(["sh", "-c", '"$0" run "$1" -n 4 -p Hello 2>&-', BINARY, MODEL], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0)
+        self.assertTrue(done.stdout.strip())
 
     def test_run_reads_a_pipe(self):
         done = self.good("run", MODEL, "-n", "32", "--temp", "0", stdin="What is the capital of France?")

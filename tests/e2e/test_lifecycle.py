@@ -82,6 +82,9 @@ class Lifecycle(unittest.TestCase):
 
     def test_sigint_when_idle(self):
         server = self.start()
+        server.signal(signal.SIGHUP)        # ignored, like SIGUSR1
+        server.signal(signal.SIGUSR1)
+        self.assertEqual(server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 1})[0], 200)
         server.signal(signal.SIGINT)
         self.assertEqual(server.wait(10), 0, server.log())
 

@@ -9,7 +9,23 @@
 #include "kernels/kernels_internal.h"
 #include "kernels/matmul_internal.h"
 
-enum { TILE = 32 };        /* tokens that share one unpacking of a block */
+enum {
+    TILE = 32,                  /* tokens that share one unpacking of a block */
+    PREFETCH_L1_TOKENS = 7,
+    CACHED_BYTES = 1 << 19,     /* activations that stay in the second-level cache */
+};
+
+/* n_blocks of one panel, from some block on, by tokens that follow one another. */
+struct piece {
+    size_t tokens;                      /* at most TILE */
+    const uint8_t *w;
+    size_t n_blocks;
+    const uint8_t *x;                   /* q8_block of the first block and token */
+    size_t x_stride;
+    float *y;
+    size_t y_stride;
+    bool first;                         /* the sums start at zero, not at y */
+};
 
 /* sum + the dot of n groups: 4, or 8 for types of one scale a block. */
 INLINE __m256i dots(__m256i sum, const __m256i *q, const int8_t *x, const int n, const int bits)
@@ -58,6 +74,16 @@ INLINE __m256 add_block(__m256 acc, const struct format *f, const struct block *
     return f->minima ? _mm256_fmadd_ps(w->extra, _mm256_set1_ps(x->scaled_sum), acc) : acc;
 }
 
+INLINE void prefetch_block(const struct format *f, const struct piece *p, size_t b)
+{
+    const size_t bytes = f->panel_block / f->blocks;
+
+    if (p->tokens <= PREFETCH_L1_TOKENS)
+        prefetch_weights(p->w + b * bytes + PREFETCH_BYTES, bytes);
+    else
+        prefetch_weights_l2(p->w + b * bytes + PREFETCH_BYTES, bytes);
+}
+
 INLINE void tile(const struct piece *p, const struct format *f)
 {
     __m256 acc[TILE][2];
@@ -77,6 +103,39 @@ INLINE void tile(const struct piece *p, const struct format *f)
     for (size_t t = 0; t < p->tokens; t++)
         for (size_t half_panel = 0; half_panel < 2; half_panel++)
             _mm256_storeu_ps(p->y + t * p->y_stride + 8 * half_panel, acc[t][half_panel]);
+}
+
+/*
+ * All panels pass one chunk of k after the other, so that its activations of all tokens stay in cache; sums wait in y. At least
+ * 1024 k, or too much time would go into that. Few tokens: all k at once. A multiple of 8 blocks.
+ */
+static size_t chunk_blocks(size_t m)
+{
+    const size_t fit = CACHED_BYTES / (m * sizeof(struct q8_block)) / 8 * 8;
+    return fit > 32 ? fit : 32;
+}
+
+INLINE void multiply(const struct matmul_args *a, const struct format *f)
+{
+    const size_t n_blocks = a->k / 32, panel = n_blocks / f->blocks * f->panel_block;
+
+    if (a->m == 0)
+        return;
+    const size_t chunk = chunk_blocks(a->m);
+    for (size_t b = 0; b < n_blocks; b += chunk) {
+        for (size_t i = 0; i < a->n_panels; i++) {
+            for (size_t t = 0; t < a->m; t += TILE) {
+                const struct piece p = {
+                    .tokens = a->m - t < TILE ? a->m - t : TILE,
+                    .w = (const uint8_t *)a->w + i * panel + b / f->blocks * f->panel_block,
+                    .n_blocks = n_blocks - b < chunk ? n_blocks - b : chunk,
+                    .x = (const uint8_t *)a->x + t * a->x_stride + b * sizeof(struct q8_block), .x_stride = a->x_stride,
+                    .y = a->y + t * a->y_stride + PANEL_ROWS * i, .y_stride = a->y_stride, .first = b == 0,
+                };
+                tile(&p, f);
+            }
+        }
+    }
 }
 
 #include "kernels/matmul_template.h"

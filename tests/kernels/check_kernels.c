@@ -75,12 +75,12 @@ static struct limits measure(const struct kernels *kernels, const uint8_t *w)
 
 static void bench_type(const struct kernels *kernels, enum dtype type, struct limits limits, const uint8_t *w)
 {
-    static const size_t ms[] = { 1, 2, 4, 8, 16, 32, 64, MAX_TOKENS };
+    static const size_t ms[] = { 1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 48, 63, 64, MAX_TOKENS };
     const size_t panel = panel_bytes(type, K), x_bytes = activation_stride(kernels_activation(type), K);
     void *x = allocate(MAX_TOKENS * x_bytes), *scratch = allocate(matmul_scratch_bytes(K));
 
     for (size_t i = 0; i < sizeof(ms) / sizeof(*ms); i++) {
-        const size_t m = ms[i], n_panels = m > 8 ? MANY_PANELS : SLICE_BYTES / m / panel;
+        const size_t m = ms[i], n_panels = m > 32 ? MANY_PANELS : SLICE_BYTES / m / panel;
         float *y = allocate(m * n_panels * PANEL_ROWS * sizeof(*y));
         const struct matmul_args args = { .x = x, .x_stride = x_bytes, .y = y, .y_stride = n_panels * PANEL_ROWS,
                                           .m = m, .n_panels = n_panels, .k = K, .scratch = scratch };

@@ -6,9 +6,14 @@
 
 #include <stdbool.h>
 
-/* Each level includes those before it: avx2 means AVX2, FMA and F16C; avx512 means F, BW, DQ, VL and VNNI. */
-enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+/* Each level includes those before it: avx2 means AVX2, FMA and F16C; avx512 F, BW, DQ, VL and VNNI; avx512bf16 BF16 as well; amx
+ * the tiles with int8 and bf16 products. */
+enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, ISA_AMX, ISA_COUNT };
 
+/*
+ * The best level that the processor has and the operating system grants. The first call asks the kernel to grant this process the
+ * tile registers (arch_prctl ARCH_REQ_XCOMP_PERM): threads that exist before then keep what they had, so call it before starting any.
+ */
 enum isa cpu_best_isa(void);
 
 const char *isa_name(enum isa level);

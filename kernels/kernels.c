@@ -2,6 +2,13 @@
 
 #include "kernels/kernels_internal.h"
 
+void kernels_fill_plain(struct kernels *table, enum isa level)
+{
+    kernels_fill(table, ISA_SCALAR);
+    if (level >= ISA_AVX512BF16)
+        attention_scalar_bf16_dots(table);
+}
+
 void kernels_fill(struct kernels *table, enum isa level)
 {
     *table = (struct kernels){ .isa = level };
@@ -34,6 +41,11 @@ void kernels_fill(struct kernels *table, enum isa level)
         attention_avx512(table);
         logits_avx512(table);
         measure_avx512(table);
+    }
+    if (level >= ISA_AVX512BF16) {
+        matmul_float_avx512bf16(table);
+        attention_avx512bf16(table);
+        measure_avx512bf16(table);
     }
 }
 

@@ -16,7 +16,7 @@
 #include "kernels/panels.h"
 
 /* How activations are handed to a matrix: int8 blocks, bf16 pairs, or float32. */
-enum activation { ACT_Q8, ACT_BF16, ACT_F32 };
+enum activation { ACT_Q8, ACT_BF16, ACT_F32, ACT_COUNT };
 
 /*
  * y[t][16 p + r] = sum over k of W[16 p + r][k] x[t][k]   for t < m, p < n_panels, r < 16
@@ -53,6 +53,9 @@ size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v 
  *     max[i] = max s_j;  p_j = exp(s_j - max)
  *     sum[i] = sum p_j by 16 partial sums (j mod 16) and the tree of kernels/scalar/reduce.h
  *     out[i][d] = chain over j in order of fma(p_j, v_j[d], out)
+ * From the level avx512bf16 on, chunks of bf16 take bf16 dots instead: q and p are rounded to bf16 for the two chains, which go by
+ * pairs of dims and of positions (those of even number and the next), in each fma of the odd one first, then of the even one,
+ * with denormal operands and results as zeros: VDPBF16PS. Max and sum are taken from the scores and p before rounding.
  * Positions outside [lo, hi) are never used in arithmetic that reaches a result (stale memory may hold NaN).
  * hi[i] <= lo[i]: max = -INFINITY, sum = 0, out = 0.
  */
@@ -65,7 +68,7 @@ struct attend_args {
     size_t n_q, head_dim;               /* n_q <= ATTEND_MAX_Q */
     float scale, softcap;
 };
-enum { ATTEND_MAX_Q = 16 };
+enum { ATTEND_MAX_Q = 24 };     /* 4 tiles of 6 queries; a multiple of most group sizes */
 
 /* What the sampler needs of one vocabulary segment (256 ids; the last may be shorter). */
 enum { VOCAB_SEGMENT = 256 };
@@ -114,10 +117,13 @@ struct kernels {
 
     /* For measuring the machine: sum of all 64-bit words of p[bytes], read with the widest loads. */
     uint64_t (*read_stream)(const void *p, size_t bytes);
-    /* `n` rounds of the level's best integer dot instruction on registers alone; returns operations done (a multiply and an
-     * add count 2 an element). */
-    uint64_t (*peak_int8)(uint64_t n);
+    /* `n` rounds of the level's best dot instruction on registers alone, by the kind of activations it multiplies; returns
+     * operations done (a multiply and an add count 2 an element). */
+    uint64_t (*peak[ACT_COUNT])(uint64_t n);
 };
+
+/* The plain C that defines the bits of `level`, for tests: attention over bf16 has two definitions. */
+void kernels_fill_plain(struct kernels *table, enum isa level);
 
 /* Fill the table for `level`, which must be at most what cpu_best_isa() grants. No entry is left NULL for a supported type. */
 void kernels_fill(struct kernels *table, enum isa level);

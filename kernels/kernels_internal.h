@@ -8,6 +8,9 @@
 
 #include "kernels/kernels.h"
 
+/* Denormal operands and results count as zeros, as in VDPBF16PS and the tiles, whatever MXCSR says there. */
+enum { MXCSR_DAZ_FTZ = 0x8040 };
+
 /* What a matmul may use of matmul_args.scratch. */
 enum { MATMUL_SCRATCH_BYTES = 65536 };
 
@@ -17,6 +20,7 @@ void norm_scalar(struct kernels *table);
 void activation_scalar(struct kernels *table);
 void rope_scalar(struct kernels *table);
 void attention_scalar(struct kernels *table);
+void attention_scalar_bf16_dots(struct kernels *table);    /* the definition from avx512bf16 on */
 void logits_scalar(struct kernels *table);
 void measure_scalar(struct kernels *table);
 
@@ -39,5 +43,9 @@ void rope_avx512(struct kernels *table);
 void attention_avx512(struct kernels *table);
 void logits_avx512(struct kernels *table);
 void measure_avx512(struct kernels *table);
+
+void matmul_float_avx512bf16(struct kernels *table);
+void attention_avx512bf16(struct kernels *table);
+void measure_avx512bf16(struct kernels *table);
 
 #endif

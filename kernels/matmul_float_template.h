@@ -21,7 +21,6 @@
 enum {
     PARTS = PANEL_ROWS / VEC_LANES,
     CHUNK = 128,                        /* 8 KiB a panel */
-    MXCSR_DAZ_FTZ = 0x8040,
 };
 
 typedef vec (*load_fn)(const void *w, size_t i, size_t part);

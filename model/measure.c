@@ -44,7 +44,7 @@ static void dot_all(const struct worker *w, void *arg)
 {
     struct measurement *x = arg;
     (void)w;
-    atomic_fetch_add(&x->ops, x->m->kernels.peak_int8(PEAK_ROUNDS));
+    atomic_fetch_add(&x->ops, x->m->kernels.peak[ACT_Q8](PEAK_ROUNDS));
 }
 
 int model_measure(struct model *m, struct model_rates *rates)

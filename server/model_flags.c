@@ -17,7 +17,7 @@ enum { ISA_CHOICE_AUTO };                               /* then enum isa + 1 */
 enum { GEMM_AUTO, GEMM_NATIVE, GEMM_ONEDNN, GEMM_OPENBLAS };
 enum { KV_CHOICE_BF16, KV_CHOICE_Q8, KV_CHOICE_F32 };
 
-static const char *const isa_choices[] = { "auto", "scalar", "avx2", "avx512", NULL };
+static const char *const isa_choices[] = { "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", NULL };
 static const char *const gemm_choices[] = { "auto", "native", "onednn", "openblas", NULL };
 static const char *const activations_choices[] = { "auto", "q8", "bf16", "f32", NULL };
 static const char *const kv_type_choices[] = { "bf16", "q8", "f32", NULL };

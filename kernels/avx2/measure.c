@@ -44,8 +44,30 @@ static uint64_t peak_int8(uint64_t n)
     return 2 * 32 * SUMS * n;
 }
 
+/* BF16 weights are multiplied as floats at this level. */
+static uint64_t peak_float(uint64_t n)
+{
+    enum { SUMS = 12 };
+    __m256 sum[SUMS], w = _mm256_set1_ps(0.5f), x = _mm256_set1_ps(-0.25f);
+
+#pragma GCC unroll 12
+    for (int i = 0; i < SUMS; i++)
+        sum[i] = _mm256_set1_ps((float)i);
+    for (uint64_t round = 0; round < n; round++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SUMS; i++)
+            sum[i] = _mm256_fmadd_ps(w, x, sum[i]);
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < SUMS; i++)
+        __asm__ volatile("" : : "x"(sum[i]));
+    return 2 * 8 * SUMS * n;
+}
+
 void measure_avx2(struct kernels *table)
 {
     table->read_stream = read_stream;
-    table->peak_int8 = peak_int8;
+    table->peak[ACT_Q8] = peak_int8;
+    table->peak[ACT_BF16] = peak_float;
+    table->peak[ACT_F32] = peak_float;
 }

@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include <string.h>
+#include <xmmintrin.h>
 
 #include "kernels/kernels_internal.h"
 #include "kernels/scalar/reduce.h"
@@ -54,32 +55,94 @@ static void kv_store_f32(void *k_chunk, void *v_chunk, unsigned position, const 
     }
 }
 
+/* p[lo .. hi - 1] from scores to probabilities. */
+static inline void softmax(const struct attend_args *args, size_t query, float p[KV_CHUNK])
+{
+    const size_t lo = args->lo[query], hi = args->hi[query];
+    float partial[16] = { 0 }, max = -INFINITY;
+
+    for (size_t j = lo; j < hi; j++) {
+        p[j] *= args->scale;
+        if (args->softcap > 0)
+            p[j] = args->softcap * vec_tanh(p[j] / args->softcap);
+        max = vec_max(p[j], max);      /* a NaN stays out of the maximum and comes back in the sum */
+    }
+    for (size_t j = lo; j < hi; j++) {
+        p[j] = vec_exp(p[j] - max);
+        partial[j % 16] += p[j];
+    }
+    args->max[query] = max + 0.0f;  /* one zero: which of -0 and +0 a maximum returns depends on the order */
+    args->sum[query] = reduce_sum(partial);
+}
+
 static inline void attend_query(enum kv_type type, const struct attend_args *args, size_t query)
 {
     const size_t head_dim = args->head_dim, lo = args->lo[query], hi = args->hi[query];
     const float *q = args->q[query];
     float *out = args->out + query * head_dim;
-    float p[KV_CHUNK], partial[16] = { 0 }, max = -INFINITY;
+    float p[KV_CHUNK];
 
     memset(out, 0, head_dim * sizeof(*out));
     for (size_t j = lo; j < hi; j++) {
-        float s = 0;
+        p[j] = 0;
         for (size_t d = 0; d < head_dim; d++)
-            s = fmaf(q[d], load(type, args->k, key_index(type, j, d)), s);
-        s *= args->scale;
-        if (args->softcap > 0)
-            s = args->softcap * vec_tanh(s / args->softcap);
-        p[j] = s;
-        max = vec_max(s, max);      /* a NaN stays out of the maximum and comes back in the sum */
+            p[j] = fmaf(q[d], load(type, args->k, key_index(type, j, d)), p[j]);
     }
-    for (size_t j = lo; j < hi; j++) {
-        p[j] = vec_exp(p[j] - max);
-        partial[j % 16] += p[j];
+    softmax(args, query, p);
+    for (size_t j = lo; j < hi; j++)
         for (size_t d = 0; d < head_dim; d++)
             out[d] = fmaf(p[j], load(type, args->v, value_index(type, j, d, head_dim)), out[d]);
+}
+
+static inline float rounded(float x)
+{
+    return bf16_to_float(bf16_from_float(x));
+}
+
+/* Not inlined: their arithmetic must stay between the two changes of MXCSR. */
+static __attribute__((noinline)) void scores_by_pairs(const struct attend_args *args, size_t query, float s[KV_CHUNK])
+{
+    const float *q = args->q[query];
+
+    for (size_t j = args->lo[query]; j < args->hi[query]; j++) {
+        s[j] = 0;
+        for (size_t d = 0; d < args->head_dim; d += 2) {
+            s[j] = fmaf(rounded(q[d + 1]), load(KV_BF16, args->k, key_index(KV_BF16, j, d + 1)), s[j]);
+            s[j] = fmaf(rounded(q[d]), load(KV_BF16, args->k, key_index(KV_BF16, j, d)), s[j]);
+        }
     }
-    args->max[query] = max + 0.0f;  /* one zero: which of -0 and +0 a maximum returns depends on the order */
-    args->sum[query] = reduce_sum(partial);
+}
+
+static __attribute__((noinline)) void values_by_pairs(const struct attend_args *args, size_t query, const float p[KV_CHUNK])
+{
+    const size_t head_dim = args->head_dim, lo = args->lo[query], hi = args->hi[query];
+    float *out = args->out + query * head_dim;
+
+    for (size_t j = lo & ~(size_t)1; j < hi; j += 2) {
+        for (size_t d = 0; d < head_dim; d++) {
+            if (j + 1 < hi)
+                out[d] = fmaf(rounded(p[j + 1]), load(KV_BF16, args->v, value_index(KV_BF16, j + 1, d, head_dim)), out[d]);
+            if (j >= lo)
+                out[d] = fmaf(rounded(p[j]), load(KV_BF16, args->v, value_index(KV_BF16, j, d, head_dim)), out[d]);
+        }
+    }
+}
+
+static void attend_bf16_dots(const struct attend_args *args)
+{
+    const unsigned csr = _mm_getcsr();
+    float p[KV_CHUNK];
+
+    memset(args->out, 0, args->n_q * args->head_dim * sizeof(*args->out));
+    for (size_t i = 0; i < args->n_q; i++) {
+        _mm_setcsr(csr | MXCSR_DAZ_FTZ);
+        scores_by_pairs(args, i, p);
+        _mm_setcsr(csr);
+        softmax(args, i, p);
+        _mm_setcsr(csr | MXCSR_DAZ_FTZ);
+        values_by_pairs(args, i, p);
+        _mm_setcsr(csr);
+    }
 }
 
 static void attend_bf16(const struct attend_args *args)
@@ -115,6 +178,11 @@ static void attend_finish(float *out, const float *o, float l, size_t head_dim)
 {
     for (size_t d = 0; d < head_dim; d++)
         out[d] = l == 0 ? 0 : o[d] / l;
+}
+
+void attention_scalar_bf16_dots(struct kernels *table)
+{
+    table->attend[KV_BF16] = attend_bf16_dots;
 }
 
 void attention_scalar(struct kernels *table)

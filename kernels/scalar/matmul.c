@@ -11,8 +11,6 @@
 #include "kernels/block_internal.h"
 #include "kernels/kernels_internal.h"
 
-enum { MXCSR_DAZ = 0x0040, MXCSR_FTZ = 0x8000 };
-
 static void clear(const struct matmul_args *a)
 {
     for (size_t t = 0; t < a->m; t++)
@@ -111,7 +109,7 @@ static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a
 static void matmul_bf16(const struct matmul_args *a)
 {
     const unsigned csr = _mm_getcsr();
-    _mm_setcsr(csr | MXCSR_DAZ | MXCSR_FTZ);
+    _mm_setcsr(csr | MXCSR_DAZ_FTZ);
     sum_bf16_pairs(a);
     _mm_setcsr(csr);
 }

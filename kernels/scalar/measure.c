@@ -1,4 +1,4 @@
-/* measure.c - what this machine can do at most with plain C: reading memory, and 8-bit multiplication. */
+/* measure.c - what this machine can do at most with plain C: reading memory, and multiplication. */
 #include "kernels/kernels_internal.h"
 
 static uint64_t read_stream(const void *p, size_t bytes)
@@ -28,8 +28,24 @@ static uint64_t peak_int8(uint64_t n)
     return 2 * LANES * n;
 }
 
+static uint64_t peak_float(uint64_t n)
+{
+    enum { LANES = 16 };
+    float sum[LANES] = { 0 }, x = 0.5f;
+
+    for (uint64_t round = 0; round < n; round++) {
+        __asm__ volatile("" : "+x"(x));
+        for (size_t i = 0; i < LANES; i++)
+            sum[i] = sum[i] + x * 1.5f;
+    }
+    __asm__ volatile("" : : "m"(sum));
+    return 2 * LANES * n;
+}
+
 void measure_scalar(struct kernels *table)
 {
     table->read_stream = read_stream;
-    table->peak_int8 = peak_int8;
+    table->peak[ACT_Q8] = peak_int8;
+    table->peak[ACT_BF16] = peak_float;
+    table->peak[ACT_F32] = peak_float;
 }

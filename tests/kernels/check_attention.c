@@ -274,6 +274,7 @@ static void merged_chunks_are_softmax_attention(void **state)
         kernels_fill(&t, level);
         for (size_t round = 0; round < 60; round++) {
             const enum kv_type type = round % KV_TYPE_COUNT;
+            const bool bf16_dots = level >= ISA_AVX512BF16 && type == KV_BF16;
             const size_t head_dim = head_dims[round % N_HEAD_DIMS], n_q = 1 + round % ATTEND_MAX_Q;
             const float softcap = round % 5 == 0 ? 3 : 0;
             const size_t n_chunks = 1 + rng_below(&rng, N_CHUNKS), window = round % 3 == 0 ? 70 : 1000;
@@ -298,11 +299,16 @@ static void merged_chunks_are_softmax_attention(void **state)
             }
             for (size_t i = 0; i < n_q; i++) {
                 const size_t end = last - i / 2 + 1;
-                double want[MAX_DIM];
-                softmax_attention(want, b.q[i], chunks, end > window ? end - window : 0, end, head_dim, (double)softcap);
+                double want[MAX_DIM], bound = 5e-6;
+                float q[MAX_DIM];
+                for (size_t d = 0; d < head_dim; d++)
+                    q[d] = bf16_dots ? bf16_to_float(bf16_from_float(b.q[i][d])) : b.q[i][d];
+                softmax_attention(want, q, chunks, end > window ? end - window : 0, end, head_dim, (double)softcap);
+                if (bf16_dots)
+                    bound += 2 * 0x1p-9;        /* each p is rounded to 8 bits, relatively 2^-9; |v| <= 2 */
                 t.attend_finish(o[i], o[i], l[i], head_dim);
                 for (size_t d = 0; d < head_dim; d++) {
-                    if (!(fabs((double)o[i][d] - want[d]) < 5e-6))      /* |v| <= 2 */
+                    if (!(fabs((double)o[i][d] - want[d]) < bound))
                         fail_msg("%g, not %g: level=%s type=%d head_dim=%zu query=%zu round=%zu", (double)o[i][d], want[d],
                                  isa_name(level), type, head_dim, i, round);
                 }

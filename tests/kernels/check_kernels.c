@@ -67,7 +67,7 @@ static struct limits measure(const struct kernels *kernels, const uint8_t *w)
         best.read_bytes_per_s = fmax(best.read_bytes_per_s, SLICE_BYTES / seconds_since(start));
 
         start = clock_now_ns();
-        uint64_t ops = kernels->peak_int8(100000);
+        uint64_t ops = kernels->peak[ACT_Q8](100000);
         best.ops_per_s = fmax(best.ops_per_s, (double)ops / seconds_since(start));
     }
     return best;
@@ -118,7 +118,7 @@ int main(int argc, char **argv)
     enum isa level = cpu_best_isa();
 
     if (argc < 2 || argc > 4 || strcmp(argv[1], "--bench") != 0 || (argc > 2 && (!isa_parse(argv[2], &level) || level > cpu_best_isa()))) {
-        fprintf(stderr, "usage: check_kernels --bench [scalar|avx2|avx512] [TYPE]    (levels that this machine has)\n");
+        fprintf(stderr, "usage: check_kernels --bench [LEVEL] [TYPE]    (levels that this machine has)\n");
         return 2;
     }
     bench(level, argc > 3 ? argv[3] : NULL);

@@ -31,8 +31,8 @@ static inline void at_every_level(compare_fn compare)
 {
     struct kernels ref, opt;
 
-    kernels_fill(&ref, ISA_SCALAR);
     for (enum isa level = cpu_best_isa() > ISA_SCALAR ? ISA_AVX2 : ISA_SCALAR; level <= cpu_best_isa(); level++) {
+        kernels_fill_plain(&ref, level);
         kernels_fill(&opt, level);
         compare(&ref, &opt);
     }

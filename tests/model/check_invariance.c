@@ -7,7 +7,7 @@
  *
  * Eight requests of different lengths and samplings run through the real engine. A run's record is every event's bytes: token, logprob,
  * alternatives, prompt logprobs, reason. Records must equal those of the first run: one worker, one node, one request at a time, at
- * that level. The tiny models' quantised arithmetic must give equal records at all levels, too.
+ * that level. Levels that share their definitions must give equal records, too.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +45,12 @@ static void compare(const struct gguf *g, const struct setting *s, const struct 
     requests_free(&got);
 }
 
+/* Attention over bf16 has another definition from avx512bf16 on; everything else has one at all levels. */
+static bool levels_agree(enum isa a, enum isa b)
+{
+    return (a >= ISA_AVX512BF16) == (b >= ISA_AVX512BF16);
+}
+
 static const size_t nodes[] = { 1, 2, 3, 4, 8 }, threads[] = { 1, 2, 3 }, chunks[] = { 7, 64, 512 };
 enum { N_NODES = 5, N_THREADS = 3, N_CHUNKS = 3 };
 
@@ -54,8 +60,12 @@ static void full_product(const struct gguf *g, const char *name, enum isa lowest
 
     for (enum isa isa = lowest; isa <= highest; isa++) {
         requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false }, &want, NULL);
-        if (isa == lowest)
+        const bool is_first = isa == lowest || !levels_agree(isa, isa - 1);
+        if (is_first) {
+            if (isa != lowest)
+                requests_free(&first);
             first = want;
+        }
         for (size_t n = 0; n < N_NODES; n++)
             for (size_t t = 0; t < N_THREADS; t++)
                 for (size_t c = 0; c < N_CHUNKS; c++)
@@ -65,7 +75,7 @@ static void full_product(const struct gguf *g, const char *name, enum isa lowest
         compare(g, &(struct setting){ 2, 2, 64, true, isa, true }, &want, name);
         /* Every arithmetic is defined in plain C: the levels agree, too. */
         compare(g, &(struct setting){ 1, 1, 512, false, isa, false }, &first, "levels");
-        if (isa != lowest)
+        if (!is_first)
             requests_free(&want);
     }
     requests_free(&first);
@@ -97,7 +107,8 @@ static void one_axis_at_a_time(const struct gguf *g, const char *name, enum isa 
     compare(g, &(struct setting){ 1, 2, 64, false, isa, false }, &want, name);
     compare(g, &(struct setting){ 1, 2, 64, true, isa, true }, &want, name);
     for (enum isa lower = ISA_SCALAR; lower < isa; lower++)
-        compare(g, &(struct setting){ 1, 2, 512, true, lower, false }, &want, "levels");
+        if (levels_agree(lower, isa))
+            compare(g, &(struct setting){ 1, 2, 512, true, lower, false }, &want, "levels");
     requests_free(&want);
 }
 

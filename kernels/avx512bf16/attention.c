@@ -1,0 +1,226 @@
+/*
+ * avx512bf16/attention.c - attention over one chunk of bf16 with VDPBF16PS. scalar/attention.c has the definition (bf16 dots).
+ *
+ * Keys lie as pairs of dims and values as pairs of positions, so both products are the same operation, out[lane] = chain over pairs of
+ * dot(x[pair], m[pair][lane]): tiles of up to 6 queries by 4 registers of lanes, 24 sums, 10 loads for 24 dots.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/avx512/vec.h"
+#include "kernels/functions.h"
+#include "kernels/kernels_internal.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { PAIR_QUERIES = 6, PAIR_VECS = 4, PAIRS = KV_CHUNK / 2, MAX_HEAD_PAIRS = 256 };
+
+struct product {
+    const uint32_t *m;          /* pairs of bf16: [pair][row_length] */
+    size_t row_length;
+    size_t first, end;          /* pairs */
+    const uint32_t *x;          /* pairs of bf16: [query][x_stride] */
+    size_t x_stride;
+    float *out;                 /* [query][out_stride] */
+    size_t out_stride;
+    bool fresh;                 /* sums start at zero, not at out */
+};
+
+/* Bits of the pair that takes part: all, or one half of it at an odd end. */
+INLINE void product_tile(const struct product *p, const int queries, const int vecs, size_t lane, uint32_t mask)
+{
+    __m512 sum[PAIR_QUERIES][PAIR_VECS];
+
+#pragma GCC unroll 6
+    for (int i = 0; i < queries; i++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++)
+            sum[i][v] = p->fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(p->out + (size_t)i * p->out_stride + lane + 16 * (size_t)v);
+    }
+    for (size_t pair = p->first; pair < p->end; pair++) {
+        __m512bh m[PAIR_VECS];
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++) {
+            const __m512i bits = _mm512_loadu_si512(p->m + pair * p->row_length + lane + 16 * (size_t)v);
+            m[v] = (__m512bh)(mask == UINT32_MAX ? bits : _mm512_and_si512(bits, _mm512_set1_epi32((int)mask)));
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < queries; i++) {
+            const __m512bh x = (__m512bh)_mm512_set1_epi32((int)p->x[(size_t)i * p->x_stride + pair]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vecs; v++)
+                sum[i][v] = _mm512_dpbf16_ps(sum[i][v], x, m[v]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < queries; i++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++)
+            _mm512_storeu_ps(p->out + (size_t)i * p->out_stride + lane + 16 * (size_t)v, sum[i][v]);
+    }
+}
+
+INLINE void product_lanes(const struct product *p, const int queries, size_t lane, size_t end)
+{
+    for (; lane + 3 * 16 < end; lane += 4 * 16)
+        product_tile(p, queries, 4, lane, UINT32_MAX);
+    for (; lane < end; lane += 16)
+        product_tile(p, queries, 1, lane, UINT32_MAX);
+}
+
+/* Lanes from `lane`, a multiple of 16, to `end` rounded up to one, of up to 6 queries. */
+static __attribute__((noinline)) void product(const struct product *p, size_t queries, size_t lane, size_t end)
+{
+    switch (queries) {
+    case 1: product_lanes(p, 1, lane, end); break;
+    case 2: product_lanes(p, 2, lane, end); break;
+    case 3: product_lanes(p, 3, lane, end); break;
+    case 4: product_lanes(p, 4, lane, end); break;
+    case 5: product_lanes(p, 5, lane, end); break;
+    default: product_lanes(p, 6, lane, end); break;
+    }
+}
+
+/* Positions lo .. hi - 1 of one query. Of a pair that is only half inside, the other value is never used: stale memory may be NaN. */
+static void one_query_values(struct product p, size_t lo, size_t hi, size_t head_dim)
+{
+    const size_t end = hi / 2;
+
+    if (lo >= hi)
+        return;
+    if (lo % 2) {
+        p.first = lo / 2;
+        p.end = p.first + 1;
+        for (size_t lane = 0; lane < head_dim; lane += 16)
+            product_tile(&p, 1, 1, lane, 0xffff0000);
+        p.fresh = false;
+    }
+    p.first = (lo + 1) / 2;
+    p.end = end;
+    if (p.first < p.end || p.fresh) {
+        product(&p, 1, 0, head_dim);
+        p.fresh = false;
+    }
+    if (hi % 2 && end >= p.first) {
+        p.first = end;
+        p.end = end + 1;
+        for (size_t lane = 0; lane < head_dim; lane += 16)
+            product_tile(&p, 1, 1, lane, 0x0000ffff);
+    }
+}
+
+/* As bf16_from_float() but that denormals become zeros, which is what the dots take them for. */
+INLINE void store_bf16(bf16 *p, vec a)
+{
+    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(a));
+}
+
+INLINE vec capped(vec s, const struct attend_args *args)
+{
+    s = vec_mul(s, vec_set(args->scale));
+    return args->softcap > 0 ? vec_mul(vec_set(args->softcap), vec_tanh(vec_div(s, vec_set(args->softcap)))) : s;
+}
+
+/* Scores to probabilities as bf16; p is 0 outside lo .. hi - 1. */
+static void softmax(const struct attend_args *args, size_t query, const float s[KV_CHUNK], bf16 p[KV_CHUNK])
+{
+    const size_t lo = args->lo[query], hi = args->hi[query];
+    const uint64_t inside = (hi == KV_CHUNK ? UINT64_MAX : (UINT64_C(1) << hi) - 1) & ~((UINT64_C(1) << lo) - 1);
+    vec a[4], max = vec_set(-INFINITY), sum = vec_set(0);
+
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; v++) {
+        a[v] = capped(vec_load(s + 16 * v), args);
+        max = _mm512_mask_max_ps(max, (vmask)(inside >> 16 * v), a[v], max);      /* the second operand, where one is NaN */
+    }
+    const float largest = vec_largest(max);
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; v++) {
+        const vec e = _mm512_maskz_mov_ps((vmask)(inside >> 16 * v), vec_exp(vec_sub(a[v], vec_set(largest))));
+        sum = vec_add(sum, e);
+        store_bf16(p + 16 * v, e);
+    }
+    args->max[query] = largest + 0.0f;
+    args->sum[query] = vec_sum(sum);
+}
+
+struct tile_memory {
+    uint32_t q[PAIR_QUERIES][MAX_HEAD_PAIRS];
+    float scores[PAIR_QUERIES][KV_CHUNK];
+    bf16 p[PAIR_QUERIES][KV_CHUNK];
+} __attribute__((aligned(64)));
+
+/* Queries [at, at + n), n up to 6. */
+static void attend_tile(const struct attend_args *args, size_t at, size_t n, struct tile_memory *t)
+{
+    const size_t head_dim = args->head_dim;
+    size_t lowest = KV_CHUNK, highest = 0, all_lo = 0, all_hi = KV_CHUNK;   /* of any query, and of all */
+
+    for (size_t i = 0; i < n; i++) {
+        const size_t lo = args->lo[at + i], hi = args->hi[at + i];
+        lowest = lo < lowest ? lo : lowest;
+        highest = hi > highest ? hi : highest;
+        all_lo = lo > all_lo ? lo : all_lo;
+        all_hi = hi < all_hi ? hi : all_hi;
+        for (size_t d = 0; d < head_dim; d += 16)
+            store_bf16((bf16 *)t->q[i] + d, vec_load(args->q[at + i] + d));
+    }
+    const struct product keys = { .m = args->k, .row_length = KV_CHUNK, .end = head_dim / 2, .x = t->q[0], .x_stride = MAX_HEAD_PAIRS,
+                                  .out = t->scores[0], .out_stride = KV_CHUNK, .fresh = true };
+    product(&keys, n, lowest / 16 * 16, highest);
+
+    struct product values = { .m = args->v, .row_length = head_dim, .x = (const uint32_t *)t->p[0], .x_stride = PAIRS,
+                              .out = args->out + at * head_dim, .out_stride = head_dim, .fresh = true };
+    for (size_t i = 0; i < n; i++)
+        softmax(args, at + i, t->scores[i], t->p[i]);
+    /* The pairs that all queries share go together. Before and after them each query goes on its own, in order. */
+    values.first = (all_lo + 1) / 2;
+    values.end = all_hi / 2;
+    const bool shared = values.first < values.end;
+    for (size_t i = 0; i < n; i++) {
+        struct product own = values;
+        own.x += i * PAIRS;
+        own.out += i * head_dim;
+        own.fresh = true;
+        if (!shared)
+            one_query_values(own, args->lo[at + i], args->hi[at + i], head_dim);
+        else if (args->lo[at + i] < 2 * values.first)
+            one_query_values(own, args->lo[at + i], 2 * values.first, head_dim);
+        else if (lowest < 2 * values.first)
+            memset(own.out, 0, head_dim * sizeof(float));
+    }
+    if (!shared)
+        return;
+    values.fresh = lowest >= 2 * values.first;
+    product(&values, n, 0, head_dim);
+    for (size_t i = 0; i < n; i++) {
+        struct product own = values;
+        own.x += i * PAIRS;
+        own.out += i * head_dim;
+        own.fresh = false;
+        one_query_values(own, 2 * values.end, args->hi[at + i], head_dim);
+    }
+}
+
+static void attend_bf16(const struct attend_args *args)
+{
+    struct tile_memory t;
+
+    for (size_t at = 0, n; at < args->n_q; at += n) {
+        if (args->lo[at] >= args->hi[at]) {
+            args->max[at] = -INFINITY;
+            args->sum[at] = 0;
+            memset(args->out + at * args->head_dim, 0, args->head_dim * sizeof(float));
+            n = 1;
+            continue;
+        }
+        for (n = 1; n < PAIR_QUERIES && at + n < args->n_q && args->lo[at + n] < args->hi[at + n]; n++)
+            ;
+        attend_tile(args, at, n, &t);
+    }
+}
+
+void attention_avx512bf16(struct kernels *table)
+{
+    table->attend[KV_BF16] = attend_bf16;
+}

@@ -1,8 +1,9 @@
 /*
- * cmd_perplexity.c - `fourway perplexity MODEL FILE`: how well a model predicts a text.
+ * cmd_perplexity.c - `fourway perplexity MODEL FILE`: how well a model predicts a text, and how far it is from a reference.
  *
  * llama.cpp's method, so that figures can be compared: the text is cut into windows of --ctx tokens, each read from an empty cache; the
- * tokens of a window's second half are scored, so that every scored token has at least half a window before it.
+ * tokens of a window's second half are scored, so that every scored token has at least half a window before it. --save-logits keeps all
+ * probabilities at the scored tokens; with --kl-divergence they are the reference.
  */
 #include <errno.h>
 #include <math.h>
@@ -18,13 +19,31 @@
 #include "model/forward.h"
 #include "model/sampler.h"
 #include "server/commands.h"
+#include "server/divergence.h"
+#include "server/logprob_file.h"
 #include "server/options.h"
 #include "server/progress.h"
 #include "weights/tokenizer.h"
 
 enum { ROWS = 64, DEFAULT_WINDOW = 512 };
 
-struct scores { double sum, sum_squares; size_t n, n_windows, n_bytes; };
+/* What the command line asks for, but for the model. */
+struct request {
+    const char *text, *save, *base;     /* paths; NULL: not asked for */
+    uint64_t n_windows;                 /* 0: all */
+    bool json;
+};
+
+struct scoring {
+    struct model *model;
+    const struct tokenizer *tokenizer;
+    struct token_ids ids;
+    size_t window, n_windows;
+    double sum, sum_squares;            /* of the log-probabilities of the n scored tokens, whose text has n_bytes */
+    size_t n, n_bytes;
+    struct logprob_file save, base;     /* open if asked for */
+    struct divergence divergence;
+};
 
 static int read_file(const char *path, struct buf *text)
 {
@@ -51,147 +70,249 @@ static int read_file(const char *path, struct buf *text)
     return err;
 }
 
-/* Positions first - 1 .. n - 2 of the window predict tokens first .. n - 1, which are scored. */
-static int score_window(struct model *m, const struct tokenizer *t, struct kv_sequence *s, const int32_t *ids, size_t n, size_t first,
-                        struct scores *scores)
+/* Row `row` of the last step's logits, at position `at` of a window; `next` is the token that follows there. */
+static int score_position(struct scoring *s, size_t row, size_t at, int32_t next)
 {
-    struct step_token tokens[ROWS];
+    size_t n_segments, bytes = 0;
+    const struct segment_stats *stats = model_logit_stats(s->model, row, &n_segments);
+    const struct logits_norm norm = sampler_norm(stats, n_segments);
+    const float *logits = model_logits(s->model, row);
+    const double logprob = (double)sampler_logprob(logits, norm, next);
 
-    if (kv_cache_reserve(model_kv_cache(m), s, n)) {
-        log_error("the KV cache has no room for a window of %zu tokens", n);
-        return -ENOSPC;
+    if (isnan(logprob)) {
+        log_error("the model's logits are not finite at token %zu", at);
+        return -EIO;
     }
-    for (size_t i = 0; i + 1 < n; i += ROWS) {
-        size_t k = n - 1 - i < ROWS ? n - 1 - i : ROWS, row = 0;
-        for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), s, i + j + 1 >= first };
-        model_step(m, tokens, k);
-        for (size_t j = 0; j < k; j++) {
-            size_t n_segments, bytes = 0;
-            if (!tokens[j].wants_logits)
-                continue;
-            const struct segment_stats *stats = model_logit_stats(m, row, &n_segments);
-            struct logits_norm norm = sampler_norm(stats, n_segments);
-            double logprob = (double)sampler_logprob(model_logits(m, row), norm, ids[i + j + 1]);
-            row++;
-            if (isnan(logprob)) {
-                log_error("the model's logits are not finite at token %zu", i + j);
-                kv_cache_release(model_kv_cache(m), s);
-                return -EIO;
-            }
-            tokenizer_piece(t, ids[i + j + 1], &bytes);
-            scores->sum -= logprob;
-            scores->sum_squares += logprob * logprob;
-            scores->n_bytes += bytes;
-            scores->n++;
+    tokenizer_piece(s->tokenizer, next, &bytes);
+    s->sum -= logprob;
+    s->sum_squares += logprob * logprob;
+    s->n_bytes += bytes;
+    s->n++;
+    if (s->save.stream)
+        return logprob_file_write(&s->save, logits, norm.log_sum_exp);
+    if (s->base.stream) {
+        struct logprob_row base;
+        int err = logprob_file_read(&s->base, &base);
+        if (err)
+            return err;
+        if (!divergence_add(&s->divergence, &base, logits, norm.log_sum_exp, norm.argmax, next)) {
+            log_error("the divergence is not finite at token %zu", at);
+            return -EIO;
         }
     }
-    kv_cache_release(model_kv_cache(m), s);
-    scores->n_windows++;
     return 0;
 }
 
-static int score_text(struct model *m, const struct tokenizer *t, const struct token_ids *ids, size_t window, struct scores *scores)
+/* Positions window / 2 .. window - 2 predict the tokens after them, which are scored. */
+static int score_window(struct scoring *s, struct kv_sequence *sequence, const int32_t *ids)
 {
-    const bool bos = tokenizer_adds_bos(t);
-    int32_t *part = malloc(window * sizeof(*part));
-    struct kv_sequence s = { 0 };
-    int err = part ? kv_sequence_create(&s, window) : -ENOMEM;
+    struct step_token tokens[ROWS];
+    const size_t n = s->window;
+
+    if (kv_cache_reserve(model_kv_cache(s->model), sequence, n)) {
+        log_error("the KV cache has no room for a window of %zu tokens", n);
+        return -ENOSPC;
+    }
+    int err = 0;
+    for (size_t i = 0; !err && i + 1 < n; i += ROWS) {
+        size_t k = n - 1 - i < ROWS ? n - 1 - i : ROWS, row = 0;
+        for (size_t j = 0; j < k; j++)
+            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), sequence, i + j >= n / 2 };
+        model_step(s->model, tokens, k);
+        for (size_t j = 0; !err && j < k; j++) {
+            if (tokens[j].wants_logits)
+                err = score_position(s, row++, i + j, ids[i + j + 1]);
+        }
+    }
+    kv_cache_release(model_kv_cache(s->model), sequence);
+    return err;
+}
+
+static int score_text(struct scoring *s)
+{
+    int32_t *part = malloc(s->window * sizeof(*part));
+    struct kv_sequence sequence = { 0 };
+    int err = part ? kv_sequence_create(&sequence, s->window) : -ENOMEM;
 
     if (err)
-        log_error("no memory for a window of %zu tokens", window);
-    for (size_t i = 0; !err && i + window <= ids->n; i += window) {
-        memcpy(part, ids->ids + i, window * sizeof(*part));
-        if (bos)
-            part[0] = tokenizer_bos(t);
-        err = score_window(m, t, &s, part, window, window / 2 + 1, scores);
+        log_error("no memory for a window of %zu tokens", s->window);
+    for (size_t i = 0; !err && i < s->n_windows; i++) {
+        memcpy(part, s->ids.ids + i * s->window, s->window * sizeof(*part));
+        if (tokenizer_adds_bos(s->tokenizer))
+            part[0] = tokenizer_bos(s->tokenizer);
+        err = score_window(s, &sequence, part);
     }
-    if (s.pages)
-        kv_sequence_destroy(&s);
+    if (sequence.pages)
+        kv_sequence_destroy(&sequence);
     free(part);
     return err;
 }
 
-static void print_scores(const struct scores *s, bool json)
+/* How the text is cut, and the file of the reference, which says so when there is one. Before the model is loaded. */
+static int plan_windows(struct scoring *s, const struct request *r, uint64_t ctx)
 {
-    double n = (double)s->n, mean = s->sum / n, ppl = exp(mean);
-    double error = ppl * sqrt((s->sum_squares / n - mean * mean) / n);
-    double bits_per_byte = s->n_bytes ? s->sum / log(2) / (double)s->n_bytes : 0;
+    const size_t n_vocab = tokenizer_vocab_size(s->tokenizer);
 
-    if (json) {
-        json_t *o = json_pack("{s:f, s:f, s:f, s:f, s:I, s:I}", "perplexity", ppl, "error", error, "nats_per_token", mean, "bits_per_byte",
-                              bits_per_byte, "tokens", (json_int_t)s->n, "windows", (json_int_t)s->n_windows);
-        json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-        putchar('\n');
-        json_decref(o);
+    s->window = ctx ? ctx : DEFAULT_WINDOW;
+    if (r->base) {
+        int err = logprob_file_open(&s->base, r->base, n_vocab, s->ids.ids, s->ids.n);
+        if (err)
+            return err;
+        if (ctx && ctx != s->base.n_ctx) {
+            log_error("%s: made with windows of %zu tokens, --ctx says %zu", r->base, s->base.n_ctx, s->window);
+            return -EINVAL;
+        }
+        s->window = s->base.n_ctx;
+        s->n_windows = s->base.n_windows;
+    } else if (s->ids.n < s->window || s->window < 4) {
+        log_error("%s has %zu tokens, one window needs %zu (at least 4): use a longer text or a smaller --ctx", r->text, s->ids.n,
+                  s->window);
+        return -EINVAL;
     } else {
-        printf("perplexity %.4f +/- %.4f (%.4f nats a token, %.4f bits a byte; %zu tokens scored in %zu windows)\n", ppl, error, mean,
-               bits_per_byte, s->n, s->n_windows);
+        s->n_windows = s->ids.n / s->window;
     }
+    if (r->n_windows && r->n_windows < s->n_windows)
+        s->n_windows = r->n_windows;
+    if (r->base && divergence_create(&s->divergence, s->n_windows * (s->window - 1 - s->window / 2), n_vocab)) {
+        log_error("no memory for the divergence at each of %zu windows", s->n_windows);
+        return -ENOMEM;
+    }
+    return r->save ? logprob_file_create(&s->save, r->save, s->window, n_vocab, s->n_windows, s->ids.ids) : 0;
 }
 
-static int run_perplexity(const char *model_path, const char *text_path, const struct model_flags *flags, bool json)
+static void add_estimate(json_t *o, const char *name, struct estimate e)
+{
+    json_object_set_new(o, name, json_pack("{s:f, s:f}", "value", e.value, "error", e.error));
+}
+
+static void print_json(const struct scoring *s, struct estimate nats, double bits_per_byte, const struct divergence_summary *d)
+{
+    const double ppl = exp(nats.value);
+    json_t *o = json_pack("{s:f, s:f, s:f, s:f, s:I, s:I}", "perplexity", ppl, "error", ppl * nats.error, "nats_per_token", nats.value,
+                          "bits_per_byte", bits_per_byte, "tokens", (json_int_t)s->n, "windows", (json_int_t)s->n_windows);
+
+    if (d) {
+        add_estimate(o, "base_perplexity", d->base_perplexity);
+        add_estimate(o, "perplexity_ratio", d->perplexity_ratio);
+        add_estimate(o, "kl_divergence", d->kl);
+        json_t *kl = json_object_get(o, "kl_divergence");
+        json_object_set_new(kl, "median", json_real(d->kl_median));
+        json_object_set_new(kl, "p99", json_real(d->kl_p99));
+        json_object_set_new(kl, "max", json_real(d->kl_max));
+        add_estimate(o, "same_top", d->same_top);
+        add_estimate(o, "p_difference", d->p_diff);
+        add_estimate(o, "rms_p_difference", d->rms_p_diff);
+    }
+    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(o);
+}
+
+static void print_text(const struct scoring *s, struct estimate nats, double bits_per_byte, const struct divergence_summary *d)
+{
+    const double ppl = exp(nats.value);
+
+    printf("perplexity %.4f +/- %.4f (%.4f nats a token, %.4f bits a byte; %zu tokens scored in %zu windows)\n", ppl, ppl * nats.error,
+           nats.value, bits_per_byte, s->n, s->n_windows);
+    if (!d)
+        return;
+    printf("base perplexity %.4f +/- %.4f, ratio %.5f +/- %.5f\n", d->base_perplexity.value, d->base_perplexity.error,
+           d->perplexity_ratio.value, d->perplexity_ratio.error);
+    printf("KL divergence %.6f +/- %.6f (median %.6f, 99 %% %.6f, largest %.6f)\n", d->kl.value, d->kl.error, d->kl_median, d->kl_p99,
+           d->kl_max);
+    printf("same first choice %.3f %% +/- %.3f\n", 100 * d->same_top.value, 100 * d->same_top.error);
+    printf("difference of probability: mean %.3f %% +/- %.3f, rms %.3f %% +/- %.3f\n", 100 * d->p_diff.value, 100 * d->p_diff.error,
+           100 * d->rms_p_diff.value, 100 * d->rms_p_diff.error);
+}
+
+static void print_scores(struct scoring *s, const struct request *r)
+{
+    const struct estimate nats = estimate_mean(s->sum, s->sum_squares, s->n);
+    const double bits_per_byte = s->n_bytes ? s->sum / log(2) / (double)s->n_bytes : 0;
+    struct divergence_summary summary;
+
+    if (r->base)
+        divergence_summarise(&s->divergence, &summary);
+    (r->json ? print_json : print_text)(s, nats, bits_per_byte, r->base ? &summary : NULL);
+}
+
+static int run_perplexity(const char *model_path, const struct model_flags *flags, const struct request *r)
 {
     struct model_options o = { .max_batch = 1, .max_step_tokens = ROWS, .max_step_logits = ROWS };
-    struct scores scores = { 0 };
-    struct token_ids ids = { 0 };
+    struct scoring s = { 0 };
     struct tokenizer *t = NULL;
-    struct model *m = NULL;
     struct gguf *g = NULL;
     struct buf text = { 0 };
-    size_t window = flags->ctx ? flags->ctx : DEFAULT_WINDOW;
     uint64_t started = clock_now_ns();
     int status = model_flags_apply(flags, &o);
 
     if (status)
         return status;
-    o.n_ctx = window;
     status = 1;
-    if (read_file(text_path, &text) || gguf_open(&g, model_path) || tokenizer_open_gguf(&t, g))
+    if (read_file(r->text, &text) || gguf_open(&g, model_path) || tokenizer_open_gguf(&t, g))
         goto out;
-    if (tokenizer_encode(t, text.data ? text.data : "", text.len, NULL, TOKENIZE_ADD_BOS, &ids)) {
-        log_error("%s: cannot be tokenised (is it UTF-8 text?)", text_path);
-        goto out;
-    }
-    if (ids.n < window || window < 4) {
-        log_error("%s has %zu tokens, one window needs %zu (at least 4): use a longer text or a smaller --ctx", text_path, ids.n, window);
+    s.tokenizer = t;
+    if (tokenizer_encode(t, text.data ? text.data : "", text.len, NULL, TOKENIZE_ADD_BOS, &s.ids)) {
+        log_error("%s: cannot be tokenised (is it UTF-8 text?)", r->text);
         goto out;
     }
-    if (model_open(&m, g, &o, progress_step, &started) || score_text(m, t, &ids, window, &scores))
+    if (plan_windows(&s, r, flags->ctx))
         goto out;
-    print_scores(&scores, json);
+    o.n_ctx = s.window;
+    if (model_open(&s.model, g, &o, progress_step, &started) || score_text(&s))
+        goto out;
+    if (r->save && logprob_file_finish(&s.save))
+        goto out;
+    print_scores(&s, r);
     status = 0;
 out:
-    model_close(m);
+    logprob_file_close(&s.save);
+    logprob_file_close(&s.base);
+    divergence_destroy(&s.divergence);
+    model_close(s.model);
     tokenizer_close(t);
     gguf_close(g);
     buf_free(&text);
-    free(ids.ids);
+    free(s.ids.ids);
     return status;
 }
 
 int cmd_perplexity(int argc, char **argv)
 {
+    enum { OWN = 4 };
     struct model_flags flags;
-    bool json = false;
+    struct request r = { 0 };
     const char *args[2];
     size_t n_args;
     char path[4096];
-    struct option options[1 + MODEL_FLAGS_OPTIONS] = {
-        { .name = "json", .type = OPTION_FLAG, .out = &json, .help = "one JSON object on stdout" },
+    struct option options[OWN + MODEL_FLAGS_OPTIONS] = {
+        { .name = "windows", .type = OPTION_U64, .out = &r.n_windows, .metavar = "N", .least = 0, .most = INT32_MAX,
+          .help = "score the first N windows (default 0: all)" },
+        { .name = "save-logits", .type = OPTION_STRING, .out = &r.save, .metavar = "BASE",
+          .help = "write the log-probabilities at all scored tokens to this file, in llama-perplexity's format" },
+        { .name = "kl-divergence", .type = OPTION_STRING, .out = &r.base, .metavar = "BASE",
+          .help = "compare with the log-probabilities in this file, from --save-logits or llama-perplexity" },
+        { .name = "json", .type = OPTION_FLAG, .out = &r.json, .help = "one JSON object on stdout" },
     };
     const struct command command = {
         .name = "perplexity", .usage = "perplexity MODEL FILE [options]",
         .summary = "How well a model predicts the text of FILE (- for stdin): exp of the mean negative log-likelihood of a token.",
-        .options = options, .n_options = 1 + MODEL_FLAGS_OPTIONS, .min_args = 2, .max_args = 2,
-        .epilogue = "The text is cut into windows of --ctx tokens (default 512); the second half of each is scored.",
+        .options = options, .n_options = OWN + MODEL_FLAGS_OPTIONS, .min_args = 2, .max_args = 2,
+        .epilogue = "The text is cut into windows of --ctx tokens (default 512); the second half of each is scored. What quantised "
+                    "arithmetic costs a model: --activations f32 --save-logits BASE, then --kl-divergence BASE without the two. BASE "
+                    "has two bytes for each token of the vocabulary at each scored token.",
     };
 
     model_flags_init(&flags);
-    model_flags_options(&flags, options + 1);
+    model_flags_options(&flags, options + OWN);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;
+    if (r.save && r.base) {
+        log_error("perplexity: --save-logits and --kl-divergence are two runs: the first makes the file that the second reads");
+        return 2;
+    }
+    r.text = args[1];
     status = model_resolve(args[0], path, sizeof(path));
-    return status ? status : run_perplexity(path, args[1], &flags, json);
+    return status ? status : run_perplexity(path, &flags, &r);
 }

@@ -146,5 +146,37 @@ class Commands(unittest.TestCase):
             report = json.loads(self.good("perplexity", MODEL, f.name, "--json").stdout)
         self.assertTrue(2 < report["perplexity"] < 200, report)
 
+    def test_kl_divergence(self):
+        """Against float32: small, and nothing for the same arithmetic; a wrong file of log-probabilities gets one line."""
+        with tempfile.TemporaryDirectory() as folder:
+            base, short, magic = (os.path.join(folder, name) for name in ("base", "short", "magic"))
+            words = ("perplexity", MODEL, "README.md", "--ctx", "64")
+            made = json.loads(self.good(*words, "--windows", "8", "--activations", "f32", "--save-logits", base, "--json").stdout)
+            self.assertEqual((made["windows"], made["tokens"]), (8, 8 * 31))
+            report = json.loads(self.good("perplexity", MODEL, "README.md", "--kl-divergence", base, "--json").stdout)
+            self.assertTrue(1e-5 < report["kl_divergence"]["value"] < 0.02, report)
+            self.assertTrue(0 < report["kl_divergence"]["median"] < report["kl_divergence"]["p99"] <= report["kl_divergence"]["max"], report)
+            self.assertTrue(0.8 < report["same_top"]["value"] <= 1, report)
+            self.assertAlmostEqual(report["base_perplexity"]["value"], made["perplexity"], delta=0.01)
+            same = json.loads(self.good(*words, "--activations", "f32", "--kl-divergence", base, "--json").stdout)
+            self.assertLess(abs(same["kl_divergence"]["value"]), 1e-5)
+            self.assertEqual((same["same_top"]["value"], same["tokens"]), (1, 8 * 31))
+            self.assertRegex(self.good(*words, "--windows", "2", "--kl-divergence", base).stdout, r"\nKL divergence 0\.\d+ \+/- ")
+
+            with open(base, "rb") as f:
+                whole = f.read()
+            for path, data in ((short, whole[:-100]), (magic, b"GGUF" + whole[4:])):
+                with open(path, "wb") as f:
+                    f.write(data)
+            for text, options, clue in (("README.md", (short,), "truncated"), ("README.md", (magic,), "_logits_"),
+                                        ("docs/design.md", (base,), "another text"), ("README.md", (base, "--ctx", "128"), "--ctx"),
+                                        ("README.md", (os.path.join(folder, "none"),), "No such file")):
+                with self.subTest(options=options):
+                    done = run("perplexity", MODEL, text, "--kl-divergence", *options)
+                    self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+                    self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                    self.assertIn(clue, done.stderr)
+            self.assertEqual(run(*words, "--kl-divergence", base, "--save-logits", short).returncode, 2)
+
     def test_environment(self):
         self.assertEqual(run("run", MODEL, "-p", "x", "-n", "1", env={"FOURWAY_ISA": "avx9"}).returncode, 2)

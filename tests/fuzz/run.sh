@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the fuzz targets with clang and the address and undefined-behaviour sanitizers, and runs each for its share of
-# FOURWAY_FUZZ_SECONDS (default 240: a minute each).
+# FOURWAY_FUZZ_SECONDS (default 300: a minute each).
 #
 #   tests/fuzz/run.sh [BUILD] [TARGET ...]      BUILD: build/fuzz; TARGET: gguf ... (all)
 #
@@ -8,7 +8,7 @@
 # BUILD/crashes: add it to tests/fuzz/corpus/TARGET/ together with the fix. Exits 0, 1 (found something), or 77 (no clang: skipped).
 set -eu
 cd "$(dirname "$0")/../.."
-seconds=${FOURWAY_FUZZ_SECONDS:-240}
+seconds=${FOURWAY_FUZZ_SECONDS:-300}
 build=${1:-build/fuzz}
 [ $# -eq 0 ] || shift
 

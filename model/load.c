@@ -50,10 +50,10 @@ static void choose_kernel(const struct model *m, struct matrix *x)
 
     if (m->activations == ACTIVATIONS_F32 || (m->activations == ACTIVATIONS_BF16 && natural != ACT_BF16)) {
         x->activation = ACT_F32;
-        x->multiply = m->kernels.matmul_f32[x->type];
+        x->multiply[ROLE_PROMPT] = x->multiply[ROLE_GENERATED] = m->kernels.matmul_f32[x->type];
     } else {
         x->activation = natural;
-        x->multiply = m->kernels.matmul[x->type];
+        x->multiply[ROLE_PROMPT] = x->multiply[ROLE_GENERATED] = m->kernels.matmul[x->type];
     }
 }
 

@@ -36,7 +36,7 @@ struct matrix {
     bool interleaved;                   /* the rows of a head pair (2j, 2j + 1): packed as (j, j + head_dim / 2) */
     const struct split *split;
     unsigned char *panels[TOPOLOGY_MAX_NODES];
-    matmul_fn multiply;
+    matmul_fn multiply[ROLE_COUNT];
     enum activation activation;
 };
 

@@ -55,7 +55,7 @@ static void run_prompt(struct bench *b, size_t n)
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t k = n - i < CHUNK ? n - i : CHUNK;
         for (size_t j = 0; j < k; j++)
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n };
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n, ROLE_PROMPT };
         model_step(b->model, b->tokens, k);
     }
     kv_cache_release(model_kv_cache(b->model), s);
@@ -68,7 +68,7 @@ static void run_decode(struct bench *b, size_t n, size_t batch)
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < batch; j++) {
             kv_cache_reserve(kv, &b->sequences[j], i + 1);
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true };
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true, ROLE_GENERATED };
         }
         model_step(b->model, b->tokens, batch);
     }

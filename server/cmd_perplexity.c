@@ -64,7 +64,7 @@ static int score_window(struct model *m, const struct tokenizer *t, struct kv_se
     for (size_t i = 0; i + 1 < n; i += ROWS) {
         size_t k = n - 1 - i < ROWS ? n - 1 - i : ROWS, row = 0;
         for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), s, i + j + 1 >= first };
+            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), s, i + j + 1 >= first, ROLE_PROMPT };
         model_step(m, tokens, k);
         for (size_t j = 0; j < k; j++) {
             size_t n_segments, bytes = 0;

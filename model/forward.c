@@ -76,6 +76,7 @@ static void multiply_records(const struct context *c, const struct matrix *x, en
     struct matmul_args args = {
         .w = x->panels[c->w->node] + begin * x->panel_bytes, .x_stride = stride, .y_stride = y_stride,
         .n_panels = end - begin, .k = x->k_padded, .scratch = c->own->matmul_scratch,
+        .prepared = x->prepared,
     };
     const bool differ = x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED];
 

@@ -32,6 +32,7 @@ struct matmul_args {
     size_t y_stride;        /* floats */
     size_t m, n_panels, k;
     void *scratch;          /* matmul_scratch_bytes(k), 64-byte aligned, the worker's own */
+    const void *prepared;   /* what a library needs (kernels/providers/); our own kernels need nothing */
 };
 typedef void (*matmul_fn)(const struct matmul_args *args);
 

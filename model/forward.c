@@ -64,14 +64,32 @@ static void barrier_unless_private(const struct context *c)
         pool_barrier_node(c->w);
 }
 
-static void multiply_records(const struct context *c, const struct matrix *x, const unsigned char *records, size_t stride, size_t n,
-                             size_t begin, size_t end, float *y, size_t y_stride)
+static enum token_role role_at(const struct model *m, enum site site, size_t token)
 {
-    const struct matmul_args args = {
-        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x = records, .x_stride = stride, .y = y, .y_stride = y_stride, .m = n,
+    return m->tokens[site == SITE_HEAD_IN ? m->logit_tokens[token] : token].role;
+}
+
+/* Records of n_tokens tokens, n_terms each, with the function of each token's role. */
+static void multiply_records(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t stride,
+                             size_t n_tokens, size_t n_terms, size_t begin, size_t end, float *y, size_t y_stride)
+{
+    struct matmul_args args = {
+        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x_stride = stride, .y_stride = y_stride,
         .n_panels = end - begin, .k = x->k_padded, .scratch = c->own->matmul_scratch,
+        .prepared = x->prepared,
     };
-    x->multiply(&args);
+    const bool differ = x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED];
+
+    for (size_t t = 0, run; t < n_tokens; t += run) {
+        const enum token_role role = role_at(c->m, site, t);
+        run = differ ? 1 : n_tokens;
+        while (t + run < n_tokens && role_at(c->m, site, t + run) == role)
+            run++;
+        args.x = records + t * n_terms * stride;
+        args.y = y + t * n_terms * y_stride;
+        args.m = run * n_terms;
+        x->multiply[role](&args);
+    }
 }
 
 /*
@@ -86,13 +104,13 @@ static void multiply(const struct context *c, const struct matrix *x, enum site 
     records += s->offset[x->activation];
     if (s->n_terms == 1 || x->activation != ACT_Q8) {
         if (begin < end)
-            multiply_records(c, x, records, s->token_bytes, n_tokens, begin, end, y, y_stride);
+            multiply_records(c, x, site, records, s->token_bytes, n_tokens, 1, begin, end, y, y_stride);
         return;
     }
     const size_t step = TILE_FLOATS / (2 * n_tokens) / PANEL_ROWS;
     for (size_t p = begin; p < end; p += step, y += step * PANEL_ROWS) {
         size_t to = p + step < end ? p + step : end, rows = (to - p) * PANEL_ROWS;
-        multiply_records(c, x, records, s->bytes, 2 * n_tokens, p, to, c->own->tile, rows);
+        multiply_records(c, x, site, records, s->bytes, n_tokens, 2, p, to, c->own->tile, rows);
         for (size_t t = 0; t < n_tokens; t++)
             for (size_t i = 0; i < rows; i++)
                 y[t * y_stride + i] = c->own->tile[2 * t * rows + i] + c->own->tile[(2 * t + 1) * rows + i];

@@ -1,8 +1,8 @@
 /*
  * forward.h - one step of a batch: tokens of several sequences in, logits out.
  *
- * Prompt tokens and generated tokens go through the same arithmetic, so a row's bits depend on its own sequence alone: not on
- * batch mates, chunking, nodes or threads (docs/design.md 4).
+ * A row's bits depend on its own sequence and the role of its tokens alone: not on batch mates, chunking, nodes or threads
+ * (docs/design.md 4).
  */
 #ifndef FOURWAY_MODEL_FORWARD_H
 #define FOURWAY_MODEL_FORWARD_H
@@ -15,11 +15,15 @@
 #include "model/kv_cache.h"
 #include "model/model.h"
 
+/* Whether a token came with the request or was drawn. It keeps its role when it is computed again, after a preemption or a replay. */
+enum token_role { ROLE_PROMPT, ROLE_GENERATED, ROLE_COUNT };
+
 struct step_token {
     int32_t id;
     uint32_t position;                      /* < n_ctx; a page is reserved for it */
     const struct kv_sequence *sequence;
     bool wants_logits;
+    enum token_role role;
 };
 
 /*

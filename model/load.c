@@ -44,19 +44,6 @@ static void refuse_bias(struct plan *p, const char *name)
     }
 }
 
-static void choose_kernel(const struct model *m, struct matrix *x)
-{
-    enum activation natural = kernels_activation(x->type);
-
-    if (m->activations == ACTIVATIONS_F32 || (m->activations == ACTIVATIONS_BF16 && natural != ACT_BF16)) {
-        x->activation = ACT_F32;
-        x->multiply = m->kernels.matmul_f32[x->type];
-    } else {
-        x->activation = natural;
-        x->multiply = m->kernels.matmul[x->type];
-    }
-}
-
 static void plan_matrix(struct plan *p, struct matrix *x, const char *name, size_t k, size_t n_rows, const struct split *split)
 {
     const struct gguf_tensor *t = find_tensor(p, name);
@@ -79,7 +66,8 @@ static void plan_matrix(struct plan *p, struct matrix *x, const char *name, size
     *x = (struct matrix){ .tensor = t, .type = t->type, .n_rows = n_rows, .k = k, .k_padded = round_up(k, 32), .split = split };
     x->n_panels = split->start[pool_n_nodes(p->m->pool)];
     x->panel_bytes = panel_bytes(x->type, x->k_padded);
-    choose_kernel(p->m, x);
+    if (gemm_choose(p->m, x))
+        p->failed = true;
 }
 
 /* A matrix whose rows are the dims of heads. */

@@ -137,13 +137,11 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
 {
     const struct model_config *c = &m->config;
     const size_t n = m->max_step_tokens, own = m->nodes[node].n_kv_heads, n_pairs = c->head_dim / 2;
-    size_t act_in = m->sites[SITE_ATTN_IN].token_bytes, widest = m->d_padded, k = m->d_padded;
+    size_t act_in = m->sites[SITE_ATTN_IN].token_bytes, widest = m->d_padded;
     struct node_memory *v = &m->nodes[node];
 
     act_in = m->sites[SITE_FFN_IN].token_bytes > act_in ? m->sites[SITE_FFN_IN].token_bytes : act_in;
     act_in = m->sites[SITE_HEAD_IN].token_bytes > act_in ? m->sites[SITE_HEAD_IN].token_bytes : act_in;
-    for (size_t s = 0; s < SITE_COUNT; s++)
-        k = m->sites[s].k_padded > k ? m->sites[s].k_padded : k;
     widest = widest > m->group * m->head_padded ? widest : m->group * m->head_padded;
     widest = widest > m->sites[SITE_ATTN_OUT].k_padded ? widest : m->sites[SITE_ATTN_OUT].k_padded;
 
@@ -165,7 +163,7 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
         first += pool_node_workers(m->pool, i);
     for (size_t i = first; i < first + pool_node_workers(m->pool, node); i++) {
         struct worker_memory *s = &m->workers[i];
-        s->matmul_scratch = take(t, matmul_scratch_bytes(k));
+        s->matmul_scratch = take(t, m->matmul_scratch_bytes);
         s->x = take(t, PRIVATE_TOKENS * m->d_padded * sizeof(float));
         s->act_in = take(t, PRIVATE_TOKENS * act_in);
         s->tmp = take(t, widest * sizeof(float));
@@ -340,6 +338,7 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
         return -ENOMEM;
     m->kv_type = o->kv_type;
     m->activations = o->activations;
+    m->gemm = o->gemm;
     m->max_batch = o->max_batch ? o->max_batch : 1;
     m->max_step_tokens = o->max_step_tokens > MODEL_MAX_STEP_TOKENS ? MODEL_MAX_STEP_TOKENS : o->max_step_tokens ? o->max_step_tokens : 512;
     m->max_step_logits = o->max_step_logits ? o->max_step_logits : m->max_batch;
@@ -357,7 +356,9 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
     if (err)
         goto fail;
     plan_shares(m);
-    err = load_plan(m, g);
+    err = gemm_open(m);
+    if (!err)
+        err = load_plan(m, g);
     if (err)
         goto fail;
     plan_sites(m);
@@ -370,6 +371,7 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
         goto fail;
     pool_run(m->pool, touch_kv, m);
     m->load_s = (double)(clock_now_ns() - start) / 1e9;
+    gemm_say(m);
     *out = m;
     return 0;
 fail:
@@ -393,6 +395,7 @@ void model_close(struct model *m)
     free(m->rope_freq_sliding);
     free(m->layers);
     free(m->workers);
+    gemm_close(m);
     free(m);
 }
 
@@ -430,6 +433,9 @@ void model_info(const struct model *m, struct model_info *info)
         .kv_pages = m->kv.n_pages,
         .page_tokens = KV_CHUNK,
         .load_s = m->load_s,
+        .gemm = gemm_name(m),
+        .gemm_implementation = m->gemm_implementation,
+        .same_bits = m->same_bits,
     };
 }
 

@@ -18,6 +18,9 @@
 /* What --activations says: the default of each weight type, or one for all (bf16, f32: decoded weights, for checking). */
 enum activations_option { ACTIVATIONS_AUTO, ACTIVATIONS_Q8, ACTIVATIONS_BF16, ACTIVATIONS_F32 };
 
+/* What --gemm says. A library serves prompt tokens: for one generated token it is slower than reading the weights takes. */
+enum gemm_choice { GEMM_AUTO, GEMM_NATIVE, GEMM_ONEDNN, GEMM_OPENBLAS };
+
 enum { MODEL_MAX_STEP_TOKENS = 2048 };     /* tokens of one step: a tile of outputs of all of them stays in a worker's L2 */
 
 struct model_options {
@@ -27,6 +30,7 @@ struct model_options {
     bool isa_given;
     enum isa isa;
     enum activations_option activations;
+    enum gemm_choice gemm;
     enum kv_type kv_type;
     size_t n_ctx;               /* 0: the model's own, or what fits kv_bytes; most tokens of one sequence */
     uint64_t kv_bytes;          /* 0: enough for `full_contexts` sequences of n_ctx, at most a quarter of the free memory, or all of
@@ -68,6 +72,9 @@ struct model_info {
     uint64_t kv_token_bytes;        /* of one token, all layers */
     size_t kv_pages, page_tokens;
     double load_s;
+    const char *gemm;               /* who multiplies for prompt tokens: native, onednn, openblas */
+    const char *gemm_implementation;    /* a library's own name of what it does, "" for native; valid while the model is open */
+    bool same_bits;                 /* the bits of a row depend neither on batch mates nor on nodes, threads and chunks */
 };
 void model_info(const struct model *m, struct model_info *info);
 

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "kernels/kernels.h"
+#include "kernels/providers/providers.h"
 #include "model/config.h"
 #include "model/forward.h"
 #include "model/kv_cache.h"
@@ -36,7 +37,8 @@ struct matrix {
     bool interleaved;                   /* the rows of a head pair (2j, 2j + 1): packed as (j, j + head_dim / 2) */
     const struct split *split;
     unsigned char *panels[TOPOLOGY_MAX_NODES];
-    matmul_fn multiply;
+    matmul_fn multiply[ROLE_COUNT];
+    const void *prepared;               /* of the library that serves a role, if one does */
     enum activation activation;
 };
 
@@ -101,6 +103,11 @@ struct model {
     struct pool *pool;
     enum kv_type kv_type;
     enum activations_option activations;
+    enum gemm_choice gemm;
+    struct onednn *onednn;              /* NULL unless it serves */
+    const char *gemm_implementation;    /* a library's own name of what it does with the last matrix; "" without one */
+    bool same_bits;
+    size_t matmul_scratch_bytes;        /* of the most demanding matrix */
 
     size_t n_ctx, max_step_tokens, max_step_logits, max_batch;
     size_t group;               /* query heads a KV head */
@@ -137,6 +144,16 @@ struct model {
 int load_plan(struct model *m, const struct gguf *g);
 int load_weights(struct model *m, const struct gguf *g, model_progress_fn progress, void *arg);
 uint64_t load_node_bytes(struct model *m, size_t node);     /* of the plan: what the node's arena of weights must hold */
+
+/*
+ * gemm.c: who multiplies. gemm_open after the level is known; gemm_choose for a matrix whose type and k_padded are known. Both return 0
+ * or a negative errno (logged). gemm_close after a gemm_open that failed, too.
+ */
+int gemm_open(struct model *m);
+int gemm_choose(struct model *m, struct matrix *x);
+void gemm_close(struct model *m);
+const char *gemm_name(const struct model *m);
+void gemm_say(const struct model *m);       /* what users should know of the choice, if anything */
 
 /* Call fn for every matrix of the model, in the order of a step. */
 void model_each_matrix(struct model *m, void (*fn)(struct model *m, struct matrix *x, void *arg), void *arg);

@@ -189,7 +189,8 @@ static bool schedule(struct engine *e, struct sequence *s, size_t most, struct s
     for (size_t i = 0; i < n; i++)
         e->step[size->n_tokens + i] = (struct step_token){
             .id = s->tokens[s->n_done + i], .position = (uint32_t)(s->n_done + i), .sequence = &s->kv,
-            .wants_logits = scores(s, s->n_done + i) || s->n_done + i + 1 == s->n_tokens };
+            .wants_logits = scores(s, s->n_done + i) || s->n_done + i + 1 == s->n_tokens,
+            .role = s->n_done + i < s->request.n_prompt ? ROLE_PROMPT : ROLE_GENERATED };
     size->n_tokens += n;
     size->n_rows += n_rows;
     return true;

@@ -55,7 +55,7 @@ static void run_prompt(struct bench *b, size_t n)
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t k = n - i < CHUNK ? n - i : CHUNK;
         for (size_t j = 0; j < k; j++)
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n };
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n, ROLE_PROMPT };
         model_step(b->model, b->tokens, k);
     }
     kv_cache_release(model_kv_cache(b->model), s);
@@ -68,7 +68,7 @@ static void run_decode(struct bench *b, size_t n, size_t batch)
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < batch; j++) {
             kv_cache_reserve(kv, &b->sequences[j], i + 1);
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true };
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true, ROLE_GENERATED };
         }
         model_step(b->model, b->tokens, batch);
     }
@@ -152,6 +152,7 @@ static void print_text(const struct bench *b, const char *path, const struct res
     printf("machine   %s, %zu workers on %zu %s; all reads %.1f GB/s, int8 dots %.0f GOP/s (measured now)\n", isa_name(b->info.isa),
            b->info.n_threads, b->info.n_nodes, b->info.virtual_nodes ? "virtual nodes" : b->info.n_nodes == 1 ? "node" : "nodes",
            b->rates.read_bytes_per_s / 1e9, b->rates.peak_ops_per_s / 1e9);
+    printf("gemm      %s%s%s\n", b->info.gemm, *b->info.gemm_implementation ? ", " : "", b->info.gemm_implementation);
     printf("load      %.2f s, resident %.1f MB\n\n", b->info.load_s, (double)resident_bytes() / 1e6);
     printf("%-8s %6s %12s %22s %10s %8s %7s %7s\n", "test", "batch", "tok/s", "(min .. max)", "step ms", "GB/s", "MBU", "MFU");
     for (size_t i = 0; i < n; i++) {
@@ -172,7 +173,7 @@ static void print_json(const struct bench *b, const char *path, const struct res
                                                  r[i].step_ms));
     json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:o}", "model", path, "params",
                             (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",
-                            "native", "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
+                            b->info.gemm, "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
                             (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "rss_bytes", (json_int_t)resident_bytes(),
                             "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s", b->rates.peak_ops_per_s / 1e9, "results",
                             results);

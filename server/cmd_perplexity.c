@@ -117,7 +117,7 @@ static int score_window(struct scoring *s, struct kv_sequence *sequence, const i
     for (size_t i = 0; !err && i + 1 < n; i += ROWS) {
         size_t k = n - 1 - i < ROWS ? n - 1 - i : ROWS, row = 0;
         for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), sequence, i + j >= n / 2 };
+            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), sequence, i + j >= n / 2, ROLE_PROMPT };
         model_step(s->model, tokens, k);
         for (size_t j = 0; !err && j < k; j++) {
             if (tokens[j].wants_logits)

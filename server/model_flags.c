@@ -14,11 +14,10 @@
 #include "server/suggest.h"
 
 enum { ISA_CHOICE_AUTO };                               /* then enum isa + 1 */
-enum { GEMM_AUTO, GEMM_NATIVE, GEMM_ONEDNN, GEMM_OPENBLAS };
 enum { KV_CHOICE_BF16, KV_CHOICE_Q8, KV_CHOICE_F32 };
 
 static const char *const isa_choices[] = { "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", NULL };
-static const char *const gemm_choices[] = { "auto", "native", "onednn", "openblas", NULL };
+static const char *const gemm_choices[] = { "auto", "native", "onednn", "openblas", NULL };        /* enum gemm_choice */
 static const char *const activations_choices[] = { "auto", "q8", "bf16", "f32", NULL };
 static const char *const kv_type_choices[] = { "bf16", "q8", "f32", NULL };
 
@@ -43,7 +42,7 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "isa", .type = OPTION_CHOICE, .out = &f->isa, .choices = isa_choices,
           .help = "instruction set of the kernels (default auto: the best this machine has)" },
         { .name = "gemm", .type = OPTION_CHOICE, .out = &f->gemm, .choices = gemm_choices,
-          .help = "who multiplies matrices (default auto)" },
+          .help = "who multiplies matrices for prompt tokens (default auto: the fastest that keeps the bits of a request)" },
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
           .help = "inputs of matrices: auto and q8 by weight type; bf16 or f32 for all, slow, for checking (default auto)" },
         { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,
@@ -58,10 +57,6 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
 {
     int kv_type = f->kv_type;
 
-    if (f->gemm == GEMM_ONEDNN || f->gemm == GEMM_OPENBLAS) {
-        log_error("--gemm %s is not in this version: use auto or native", gemm_choices[f->gemm]);
-        return 2;
-    }
     if (f->activations == ACTIVATIONS_F32 && !f->kv_type_given)
         kv_type = KV_CHOICE_F32;
     if (kv_type == KV_CHOICE_Q8) {
@@ -79,6 +74,7 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
     o->nodes = f->nodes;
     o->n_virtual_nodes = f->virtual_nodes;
     o->activations = (enum activations_option)f->activations;
+    o->gemm = (enum gemm_choice)f->gemm;
     o->kv_type = kv_type == KV_CHOICE_F32 ? KV_F32 : KV_BF16;
     o->n_ctx = f->ctx;
     o->kv_bytes = f->kv_bytes;

@@ -35,7 +35,7 @@ class Commands(unittest.TestCase):
     def test_wrong_usage(self):
         for words, clue in ((("serv",), "serve"), (("serve", "--prot", "1", MODEL), "--port"), (("serve",), "usage"), (("run", MODEL, "--temp", "x"), "--temp"),
                             (("serve", MODEL, "--port", "70000"), "65535"), (("serve", MODEL, "--isa", "avx9"), "avx2"),
-                            (("serve", MODEL, "--gemm", "onednn"), "not in this version"), (("info", MODEL, "extra"), "extra"),
+                            (("serve", MODEL, "--gemm", "mkl"), "onednn"), (("info", MODEL, "extra"), "extra"),
                             (("serve", MODEL, "--max-batch", "4096"), "1024"), (("bench", MODEL, "-p", "0", "-n", "0"), "nothing to measure"),
                             (("bench", MODEL, "--ctx", "64", "-p", "128"), "--ctx")):
             with self.subTest(words=words):
@@ -138,6 +138,19 @@ class Commands(unittest.TestCase):
         for result in report["results"]:
             rates = result["tok_per_s"]
             self.assertTrue(0 < rates["min"] <= rates["median"] <= rates["max"])
+
+    def test_libraries(self):
+        """A library says at start what it does to the bits of answers; the answers stay near enough to be the same text."""
+        native = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0")
+        self.assertNotIn("same bits", native.stderr)
+        for library, off in (("onednn", None), ("openblas", True)):
+            done = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0", "--gemm", library)
+            self.assertIn("Paris", done.stdout)
+            if off is not None:     # oneDNN's depend on the machine's level
+                self.assertIn("same bits: off", done.stderr)
+            report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "2", "--batch", "1", "--reps", "1", "--gemm", library,
+                                          "--json").stdout)
+            self.assertEqual(report["gemm"], library)
 
     def test_perplexity(self):
         with open("README.md", encoding="utf-8") as readme, tempfile.NamedTemporaryFile("w", suffix=".txt") as f:

@@ -30,7 +30,7 @@ void golden_read(struct model *m, struct kv_sequence *s, const int32_t *ids, siz
     for (size_t i = 0; i < n; i += chunk) {
         size_t k = n - i < chunk ? n - i : chunk;
         for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(first + i + j), s, true };
+            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(first + i + j), s, true, ROLE_PROMPT };
         model_step(m, tokens, k);
         for (size_t j = 0; j < k; j++) {
             size_t n_segments;

@@ -29,6 +29,7 @@ struct setting {
     bool together;                          /* all eight at once, else one after the other */
     enum isa isa;
     bool few_pages;                         /* one context's KV pages, handed out greedily: sequences are preempted */
+    enum gemm_choice gemm;
 };
 
 /* Runs them and ends the engine. `ready`, if not NULL, sees the engine before the first request. Ends the program when the engine does

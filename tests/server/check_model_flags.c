@@ -59,6 +59,7 @@ static void check_defaults(void **state)
     assert_false(o.isa_given);
     assert_int_equal(o.isa, cpu_best_isa());
     assert_int_equal(o.activations, ACTIVATIONS_AUTO);
+    assert_int_equal(o.gemm, GEMM_AUTO);
     assert_int_equal(o.kv_type, KV_BF16);
     assert_int_equal(o.n_ctx, 0);
     assert_int_equal(o.kv_bytes, 0);
@@ -79,6 +80,12 @@ static void check_given(void **state)
     assert_true(o.kv_bytes == 1u << 30);
     assert_true(o.isa_given);
     assert_int_equal(o.isa, ISA_SCALAR);
+    assert_int_equal(o.gemm, GEMM_NATIVE);
+    assert_int_equal(apply(&o, "--gemm", "onednn", NULL), 0);
+    assert_int_equal(o.gemm, GEMM_ONEDNN);
+    assert_int_equal(apply(&o, "--gemm", "openblas", NULL), 0);
+    assert_int_equal(o.gemm, GEMM_OPENBLAS);
+    assert_int_equal(apply(&o, "--gemm", "mkl", NULL), 2);
 }
 
 static void check_f32_implies_f32(void **state)
@@ -104,8 +111,6 @@ static void check_refused(void **state)
     struct model_options o;
 
     (void)state;
-    assert_int_equal(apply(&o, "--gemm", "onednn", NULL), 2);
-    assert_string_equal(last_line, "--gemm onednn is not in this version: use auto or native");
     assert_int_equal(apply(&o, "--kv-type", "q8", NULL), 2);
     assert_string_equal(last_line, "--kv-type q8 is not in this version: use bf16 or f32");
     /* Every level up to the machine's best is taken, those above are refused with its name. */

@@ -1,0 +1,83 @@
+/*
+ * gemm.c - who multiplies: for each matrix and role of a token a function, by weight type, instruction-set level and role alone.
+ *
+ * `--gemm auto` is a table with one entry: native. docs/performance.md has the measurements, type by type and level by level. A library
+ * that is asked for serves prompt tokens, native kernels with the same activations the generated ones.
+ */
+#include "common/log.h"
+#include "model/model_internal.h"
+
+static const char *const names[] = {
+    [GEMM_AUTO] = "native", [GEMM_NATIVE] = "native", [GEMM_ONEDNN] = "onednn", [GEMM_OPENBLAS] = "openblas",
+};
+
+const char *gemm_name(const struct model *m)
+{
+    return names[m->gemm];
+}
+
+int gemm_open(struct model *m)
+{
+    m->same_bits = true;
+    m->gemm_implementation = "";
+    if (m->gemm == GEMM_OPENBLAS)
+        return openblas_check();
+    return m->gemm == GEMM_ONEDNN ? onednn_open(&m->onednn, m->kernels.isa) : 0;
+}
+
+void gemm_close(struct model *m)
+{
+    onednn_close(m->onednn);
+}
+
+void gemm_say(const struct model *m)
+{
+    if (*m->gemm_implementation)
+        log_info("prompt tokens are multiplied by %s (%s)", gemm_name(m), m->gemm_implementation);
+    if (!m->same_bits)
+        log_warn("same bits: off (with --gemm %s the bits of an answer depend on batch mates, nodes and threads)", gemm_name(m));
+}
+
+static enum activation activation_of(const struct model *m, enum dtype type)
+{
+    const enum activation natural = kernels_activation(type);
+
+    return m->activations == ACTIVATIONS_F32 || (m->activations == ACTIVATIONS_BF16 && natural != ACT_BF16) ? ACT_F32 : natural;
+}
+
+/* A library in place of the native kernel for prompt tokens. */
+static int choose_library(struct model *m, struct matrix *x)
+{
+    struct product p;
+
+    if (m->gemm == GEMM_OPENBLAS) {
+        openblas_prepare(&p, x->type, x->k_padded);
+    } else {
+        int err = onednn_prepare(m->onednn, &p, x->type, x->activation, x->k_padded);
+        if (err)
+            return err;
+    }
+    if (p.activation != x->activation) {
+        x->activation = p.activation;
+        x->multiply[ROLE_GENERATED] = m->kernels.matmul_f32[x->type];
+    }
+    x->multiply[ROLE_PROMPT] = p.multiply;
+    x->prepared = p.prepared;
+    m->same_bits &= p.same_bits;
+    m->gemm_implementation = p.implementation;
+    if (p.scratch_bytes > m->matmul_scratch_bytes)
+        m->matmul_scratch_bytes = p.scratch_bytes;
+    return 0;
+}
+
+int gemm_choose(struct model *m, struct matrix *x)
+{
+    const size_t scratch_bytes = matmul_scratch_bytes(x->k_padded);
+
+    x->activation = activation_of(m, x->type);
+    x->multiply[ROLE_PROMPT] = x->multiply[ROLE_GENERATED] =
+        x->activation == kernels_activation(x->type) ? m->kernels.matmul[x->type] : m->kernels.matmul_f32[x->type];
+    if (scratch_bytes > m->matmul_scratch_bytes)
+        m->matmul_scratch_bytes = scratch_bytes;
+    return m->gemm == GEMM_ONEDNN || m->gemm == GEMM_OPENBLAS ? choose_library(m, x) : 0;
+}

@@ -102,7 +102,7 @@ static void multiply(const struct context *c, const struct matrix *x, enum site 
     const struct site_layout *s = &c->m->sites[site];
 
     records += s->offset[x->activation];
-    if (s->n_terms == 1 || x->activation != ACT_Q8) {
+    if (x->n_terms == 1) {
         if (begin < end)
             multiply_records(c, x, site, records, s->token_bytes, n_tokens, 1, begin, end, y, y_stride);
         return;

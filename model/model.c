@@ -72,9 +72,14 @@ static void plan_shares(struct model *m)
     m->kv_page_bytes = (uint64_t)c->n_layers * c->n_kv_heads * 2 * m->chunk_bytes;
 }
 
-static void add_use(struct model *m, enum site site, const struct matrix *x)
+/* Matrix x reads what lies at the site, as int8 in n_terms terms. */
+static void add_use(struct model *m, enum site site, struct matrix *x, size_t n_terms)
 {
-    m->sites[site].used[x->activation] = true;
+    struct site_layout *s = &m->sites[site];
+
+    s->used[x->activation] = true;
+    x->n_terms = x->activation == ACT_Q8 ? n_terms : 1;
+    s->n_terms = x->n_terms > s->n_terms ? x->n_terms : s->n_terms;
 }
 
 static void plan_sites(struct model *m)
@@ -84,16 +89,16 @@ static void plan_sites(struct model *m)
                                         [SITE_FFN_IN] = c->d_model, [SITE_FFN_MID] = c->d_ff, [SITE_HEAD_IN] = c->d_model };
 
     for (size_t i = 0; i < c->n_layers; i++) {
-        const struct layer *l = &m->layers[i];
-        add_use(m, SITE_ATTN_IN, &l->q);
-        add_use(m, SITE_ATTN_IN, &l->k);
-        add_use(m, SITE_ATTN_IN, &l->v);
-        add_use(m, SITE_ATTN_OUT, &l->o);
-        add_use(m, SITE_FFN_IN, &l->gate);
-        add_use(m, SITE_FFN_IN, &l->up);
-        add_use(m, SITE_FFN_MID, &l->down);
+        struct layer *l = &m->layers[i];
+        add_use(m, SITE_ATTN_IN, &l->q, 1);
+        add_use(m, SITE_ATTN_IN, &l->k, 1);
+        add_use(m, SITE_ATTN_IN, &l->v, 2);
+        add_use(m, SITE_ATTN_OUT, &l->o, 1);
+        add_use(m, SITE_FFN_IN, &l->gate, 1);
+        add_use(m, SITE_FFN_IN, &l->up, 1);
+        add_use(m, SITE_FFN_MID, &l->down, 1);
     }
-    add_use(m, SITE_HEAD_IN, &m->head);
+    add_use(m, SITE_HEAD_IN, &m->head, 2);
     for (size_t s = 0; s < SITE_COUNT; s++) {
         struct site_layout *site = &m->sites[s];
         site->k_padded = round_up(widths[s], 32);
@@ -102,7 +107,6 @@ static void plan_sites(struct model *m)
                 site->offset[a] = site->bytes;
                 site->bytes += activation_stride(a, site->k_padded);
             }
-        site->n_terms = (s == SITE_ATTN_IN || s == SITE_HEAD_IN) && site->used[ACT_Q8] ? 2 : 1;
         site->token_bytes = site->n_terms * site->bytes;
     }
 }

@@ -239,23 +239,36 @@ static void kv_store_bf16(void *k_chunk, void *v_chunk, unsigned position, const
     }
 }
 
-static void attend_merge(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim)
+/* Factors of both sides for all queries at once; where a side is empty they are not used. */
+static void attend_merge(float *m, float *l, float *o, const float *mc, const float *lc, const float *oc, size_t n_q, size_t head_dim)
 {
-    if (lc == 0)
-        return;
-    if (*l == 0) {
-        *m = mc;
-        *l = lc;
-        memcpy(o, oc, head_dim * sizeof(*o));
-        return;
+    float max[ATTEND_MAX_Q], sum[ATTEND_MAX_Q], a[ATTEND_MAX_Q], b[ATTEND_MAX_Q];
+
+    for (size_t i = 0; i < n_q; i += VEC_LANES) {
+        const size_t n = vec_lanes(n_q - i);
+        const vec before = vec_load_first(m + i, n), chunk = vec_load_first(mc + i, n), larger = vec_max(chunk, before);
+        const vec va = vec_exp(vec_sub(before, larger)), vb = vec_exp(vec_sub(chunk, larger));
+        vec_store_first(max + i, larger, n);
+        vec_store_first(a + i, va, n);
+        vec_store_first(b + i, vb, n);
+        vec_store_first(sum + i, vec_fma(vec_load_first(l + i, n), va, vec_mul(vec_load_first(lc + i, n), vb)), n);
     }
-    const float max = mc > *m ? mc : *m;
-    const vec a = vec_exp(vec_set(*m - max)), b = vec_exp(vec_set(mc - max));
-    *m = max;
-    *l = fmaf(*l, vec_first(a), lc * vec_first(b));
-    for (size_t d = 0; d < head_dim; d += VEC_LANES) {
-        const size_t lanes = vec_lanes(head_dim - d);
-        vec_store_first(o + d, vec_fma(vec_load_first(o + d, lanes), a, vec_mul(vec_load_first(oc + d, lanes), b)), lanes);
+    for (size_t i = 0; i < n_q; i++, o += head_dim, oc += head_dim) {
+        if (lc[i] == 0)
+            continue;
+        if (l[i] == 0) {
+            m[i] = mc[i];
+            l[i] = lc[i];
+            memcpy(o, oc, head_dim * sizeof(*o));
+            continue;
+        }
+        const vec va = vec_set(a[i]), vb = vec_set(b[i]);
+        m[i] = max[i];
+        l[i] = sum[i];
+        for (size_t d = 0; d < head_dim; d += VEC_LANES) {
+            const size_t lanes = vec_lanes(head_dim - d);
+            vec_store_first(o + d, vec_fma(vec_load_first(o + d, lanes), va, vec_mul(vec_load_first(oc + d, lanes), vb)), lanes);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
  * functions.h - exp, tanh and the activations built on them, written once for every level.
  *
  * Include after a level's vec.h. The same operations in the same order give the same bits whether a vec holds 1, 8 or 16
- * lanes; an approximate instruction (RCP, RSQRT, SCALEF, VEXP2) would give bits of its own and is not used.
+ * lanes; an approximate instruction (RCP, RSQRT, VEXP2) would give bits of its own and is not used. SCALEF is none: it rounds once.
  *
  * Coefficients are minimax fits of the relative error, rounded to float32 one after the other, lowest first, and refitted
  * after each rounding (Brisebarre, Muller, Tisserand, "Computing machine-efficient polynomial approximations", TOMS 2006).
@@ -16,6 +16,17 @@ static inline vec vec_power_of_two(ivec n)
 {
     return vec_from_bits(ivec_to_exponent(ivec_add(n, ivec_set(127))));
 }
+
+#ifndef VEC_LDEXP
+/* p 2^n, n = -150 .. 128 as a float and as an integer, more than one exponent holds. The first product is exact, so the second rounds
+ * only once. */
+static inline vec vec_ldexp(vec p, vec n, ivec exponent)
+{
+    ivec first = ivec_halve(exponent);
+    (void)n;
+    return vec_mul(vec_mul(p, vec_power_of_two(first)), vec_power_of_two(ivec_sub(exponent, first)));
+}
+#endif
 
 /*
  * e^x = 2^n e^r, n = x / ln 2 rounded to nearest even, |r| <= ln 2 / 2. At most 0.9 ulp, subnormal results included.
@@ -40,10 +51,7 @@ static inline vec vec_exp(vec x)
     p = vec_fma(p, r, vec_set(1.0f));
     p = vec_fma(p, r, vec_set(1.0f));
 
-    /* n may be -150 .. 128, more than one exponent holds. The first product is exact, so the second rounds only once. */
-    ivec exponent = ivec_sub(vec_bits(shifted), vec_bits(magic));
-    ivec first = ivec_halve(exponent);
-    return vec_mul(vec_mul(p, vec_power_of_two(first)), vec_power_of_two(ivec_sub(exponent, first)));
+    return vec_ldexp(p, n, ivec_sub(vec_bits(shifted), vec_bits(magic)));
 }
 
 /*

@@ -107,9 +107,9 @@ struct kernels {
     /* Store one position (0..63) of k[head_dim] and v[head_dim] into a chunk; rounds to the KV type. */
     void (*kv_store[KV_TYPE_COUNT])(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim);
     void (*attend[KV_TYPE_COUNT])(const struct attend_args *args);
-    /* Merge a later chunk's partial (mc, lc, oc) into (m, l, o): M = max(m, mc), a = exp(m - M), b = exp(mc - M),
+    /* Of each of n_q queries (at most ATTEND_MAX_Q) merge a later chunk's partial (mc, lc, oc) into (m, l, o): M = max(m, mc), a = exp(m - M), b = exp(mc - M),
      * l = fma(l, a, lc * b), o = fma(o, a, oc * b). An empty side (sum 0) leaves the other as it is. */
-    void (*attend_merge)(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim);
+    void (*attend_merge)(float *m, float *l, float *o, const float *mc, const float *lc, const float *oc, size_t n_q, size_t head_dim);
     /* out[d] = o[d] / l; l = 0 gives zeros. */
     void (*attend_finish)(float *out, const float *o, float l, size_t head_dim);
 

@@ -89,9 +89,7 @@ static void attend_chunk(const struct model *m, const struct node_memory *node, 
 static void merge(const struct model *m, const struct item *item, float *merged, float *max, float *sum, const float *out,
                   const float *out_max, const float *out_sum)
 {
-    for (size_t i = 0; i < item->n_q; i++)
-        m->kernels.attend_merge(&max[i], &sum[i], merged + i * m->head_padded, out_max[i], out_sum[i], out + i * m->head_padded,
-                                m->head_padded);
+    m->kernels.attend_merge(max, sum, merged, out_max, out_sum, out, item->n_q, m->head_padded);
 }
 
 static void clear(const struct model *m, const struct item *item, float *merged, float *max, float *sum)

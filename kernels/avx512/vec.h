@@ -38,6 +38,10 @@ static inline vec vec_copysign(vec magnitude, vec sign)
     return _mm512_or_ps(vec_abs(magnitude), _mm512_and_ps(sign, vec_set(-0.0f)));
 }
 
+/* p 2^n, rounded once, as the two products of functions.h do it. */
+#define VEC_LDEXP
+static inline vec vec_ldexp(vec p, vec n, ivec exponent) { (void)exponent; return _mm512_scalef_ps(p, n); }
+
 static inline ivec ivec_set(uint32_t x) { return _mm512_set1_epi32((int32_t)x); }
 static inline ivec ivec_add(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
 static inline ivec ivec_sub(ivec a, ivec b) { return _mm512_sub_epi32(a, b); }

@@ -122,7 +122,7 @@ INLINE vec capped(vec s, const struct attend_args *args)
 }
 
 /* Scores to probabilities as bf16; p is 0 outside lo .. hi - 1. */
-static void softmax(const struct attend_args *args, size_t query, const float s[KV_CHUNK], bf16 p[KV_CHUNK])
+INLINE void softmax(const struct attend_args *args, size_t query, const float s[KV_CHUNK], bf16 p[KV_CHUNK])
 {
     const size_t lo = args->lo[query], hi = args->hi[query];
     const uint64_t inside = (hi == KV_CHUNK ? UINT64_MAX : (UINT64_C(1) << hi) - 1) & ~((UINT64_C(1) << lo) - 1);

@@ -157,7 +157,7 @@ static void attend_f32(const struct attend_args *args)
         attend_query(KV_F32, args, i);
 }
 
-static void attend_merge(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim)
+static void merge_query(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim)
 {
     if (lc == 0)
         return;
@@ -172,6 +172,12 @@ static void attend_merge(float *m, float *l, float *o, float mc, float lc, const
     *l = fmaf(*l, a, lc * b);
     for (size_t d = 0; d < head_dim; d++)
         o[d] = fmaf(o[d], a, oc[d] * b);
+}
+
+static void attend_merge(float *m, float *l, float *o, const float *mc, const float *lc, const float *oc, size_t n_q, size_t head_dim)
+{
+    for (size_t i = 0; i < n_q; i++)
+        merge_query(m + i, l + i, o + i * head_dim, mc[i], lc[i], oc + i * head_dim, head_dim);
 }
 
 static void attend_finish(float *out, const float *o, float l, size_t head_dim)

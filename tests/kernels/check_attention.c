@@ -203,28 +203,36 @@ static void compare_merge(const struct kernels *ref, const struct kernels *opt)
     struct rng rng;
 
     rng_seed(&rng, 4);
-    for (size_t round = 0; round < 500; round++) {
-        const size_t head_dim = head_dims[rng_below(&rng, N_HEAD_DIMS)];
-        float *o[2] = { guarded(head_dim * 4), guarded(head_dim * 4) }, *oc = guarded(head_dim * 4);
-        const bool empty = rng_below(&rng, 8) == 0, later_empty = rng_below(&rng, 8) == 0;
-        float m[2], l[2];
+    for (size_t round = 0; round < 200; round++) {
+        const size_t head_dim = head_dims[rng_below(&rng, N_HEAD_DIMS)], n_q = 1 + rng_below(&rng, ATTEND_MAX_Q), n = n_q * head_dim;
+        float *o[2] = { guarded(n * 4), guarded(n * 4) }, *oc = guarded(n * 4), *mc = guarded(n_q * 4), *lc = guarded(n_q * 4);
+        float *m[2] = { guarded(n_q * 4), guarded(n_q * 4) }, *l[2] = { guarded(n_q * 4), guarded(n_q * 4) };
+        bool filled[ATTEND_MAX_Q];
 
-        m[0] = m[1] = empty ? NAN : rng_float(&rng, -90, 90);      /* of an empty side nothing but the sum is read */
-        l[0] = l[1] = empty ? 0 : rng_float(&rng, 1, 64);
-        const float mc = later_empty ? NAN : rng_float(&rng, -90, 90), lc = later_empty ? 0 : rng_float(&rng, 1, 64);
-        for (size_t d = 0; d < head_dim; d++) {
-            o[0][d] = o[1][d] = empty ? NAN : rng_float(&rng, -50, 50);
-            oc[d] = later_empty ? NAN : rng_float(&rng, -50, 50);
+        for (size_t i = 0; i < n_q; i++) {
+            const bool empty = rng_below(&rng, 8) == 0, later_empty = rng_below(&rng, 8) == 0;
+            filled[i] = !empty || !later_empty;
+            m[0][i] = m[1][i] = empty ? NAN : rng_float(&rng, -90, 90);     /* of an empty side nothing but the sum is read */
+            l[0][i] = l[1][i] = empty ? 0 : rng_float(&rng, 1, 64);
+            mc[i] = later_empty ? NAN : rng_float(&rng, -90, 90);
+            lc[i] = later_empty ? 0 : rng_float(&rng, 1, 64);
+            for (size_t d = i * head_dim; d < (i + 1) * head_dim; d++) {
+                o[0][d] = o[1][d] = empty ? NAN : rng_float(&rng, -50, 50);
+                oc[d] = later_empty ? NAN : rng_float(&rng, -50, 50);
+            }
         }
-        ref->attend_merge(&m[0], &l[0], o[0], mc, lc, oc, head_dim);
-        opt->attend_merge(&m[1], &l[1], o[1], mc, lc, oc, head_dim);
-        CHECK_SAME_FLOATS(&m[1], &m[0], 1, "merge round=%zu", round);
-        CHECK_SAME_FLOATS(&l[1], &l[0], 1, "merge round=%zu", round);
-        CHECK_SAME_FLOATS(o[1], o[0], head_dim, "merge round=%zu", round);
-        assert_true((empty && later_empty) || (isfinite(m[1]) && isfinite(l[1]) && isfinite(o[1][0])));
-        ref->attend_finish(o[0], o[0], l[0], head_dim);
-        opt->attend_finish(o[1], o[1], l[1], head_dim);
-        CHECK_SAME_FLOATS(o[1], o[0], head_dim, "finish round=%zu", round);
+        ref->attend_merge(m[0], l[0], o[0], mc, lc, oc, n_q, head_dim);
+        opt->attend_merge(m[1], l[1], o[1], mc, lc, oc, n_q, head_dim);
+        CHECK_SAME_FLOATS(m[1], m[0], n_q, "merge round=%zu", round);
+        CHECK_SAME_FLOATS(l[1], l[0], n_q, "merge round=%zu", round);
+        CHECK_SAME_FLOATS(o[1], o[0], n, "merge round=%zu", round);
+        for (size_t i = 0; i < n_q; i++) {
+            float *out[2] = { o[0] + i * head_dim, o[1] + i * head_dim };
+            assert_true(!filled[i] || (isfinite(m[1][i]) && isfinite(l[1][i]) && isfinite(out[1][0])));
+            ref->attend_finish(out[0], out[0], l[0][i], head_dim);
+            opt->attend_finish(out[1], out[1], l[1][i], head_dim);
+        }
+        CHECK_SAME_FLOATS(o[1], o[0], n, "finish round=%zu", round);
         guarded_free_all();
     }
 }
@@ -280,7 +288,7 @@ static void merged_chunks_are_softmax_attention(void **state)
             const size_t n_chunks = 1 + rng_below(&rng, N_CHUNKS), window = round % 3 == 0 ? 70 : 1000;
             /* query i stands at the end of the sequence, at position last - i / 2, and sees `window` positions up to its own */
             const size_t last = n_chunks * KV_CHUNK - 1 - rng_below(&rng, 50);
-            float o[ATTEND_MAX_Q][MAX_DIM] = { 0 }, m[ATTEND_MAX_Q], l[ATTEND_MAX_Q] = { 0 };
+            float o[ATTEND_MAX_Q * MAX_DIM] = { 0 }, m[ATTEND_MAX_Q] = { 0 }, l[ATTEND_MAX_Q] = { 0 };
             struct batch b;
 
             for (size_t c = 0; c < n_chunks; c++)
@@ -294,8 +302,7 @@ static void merged_chunks_are_softmax_attention(void **state)
                 }
                 struct attend_args args = args_of(&b, &chunks[c], n_q, head_dim, softcap);
                 t.attend[type](&args);
-                for (size_t i = 0; i < n_q; i++)
-                    t.attend_merge(&m[i], &l[i], o[i], b.max[i], b.sum[i], b.out + i * head_dim, head_dim);
+                t.attend_merge(m, l, o, b.max, b.sum, b.out, n_q, head_dim);
             }
             for (size_t i = 0; i < n_q; i++) {
                 const size_t end = last - i / 2 + 1;
@@ -306,10 +313,11 @@ static void merged_chunks_are_softmax_attention(void **state)
                 softmax_attention(want, q, chunks, end > window ? end - window : 0, end, head_dim, (double)softcap);
                 if (bf16_dots)
                     bound += 2 * 0x1p-9;        /* each p is rounded to 8 bits, relatively 2^-9; |v| <= 2 */
-                t.attend_finish(o[i], o[i], l[i], head_dim);
+                float *out = o + i * head_dim;
+                t.attend_finish(out, out, l[i], head_dim);
                 for (size_t d = 0; d < head_dim; d++) {
-                    if (!(fabs((double)o[i][d] - want[d]) < bound))
-                        fail_msg("%g, not %g: level=%s type=%d head_dim=%zu query=%zu round=%zu", (double)o[i][d], want[d],
+                    if (!(fabs((double)out[d] - want[d]) < bound))
+                        fail_msg("%g, not %g: level=%s type=%d head_dim=%zu query=%zu round=%zu", (double)out[d], want[d],
                                  isa_name(level), type, head_dim, i, round);
                 }
             }
@@ -341,7 +349,7 @@ static void a_nan_in_use_is_not_lost(void **state)
             struct attend_args args = args_of(&b, &c, 1, 64, 0);
             t.attend[KV_BF16](&args);
             assert_true(isnan(b.sum[0]) && isnan(b.out[0]));
-            t.attend_merge(&m, &l, o, b.max[0], b.sum[0], b.out, 64);
+            t.attend_merge(&m, &l, o, b.max, b.sum, b.out, 1, 64);
             assert_true(isnan(l) && isnan(o[0]));
             guarded_free_all();
         }

@@ -36,6 +36,25 @@ struct matmul_args {
 };
 typedef void (*matmul_fn)(const struct matmul_args *args);
 
+/*
+ * The same for a mixture of experts: y row i is the product of expert pairs[i].expert with token pairs[i].token. An expert's panels
+ * are read once for all of its pairs (of more than n_rows, once every n_rows). A row's bits are those of the plain product.
+ */
+struct expert_pair { uint32_t expert, token; };
+struct experts_args {
+    const void *const *w;                   /* of each expert, as in matmul_args; only those named by a pair are read */
+    const struct expert_pair *pairs;        /* an expert's stand together */
+    size_t n_pairs;
+    const void *x;                          /* of all tokens, as in matmul_args */
+    size_t x_stride, x_bytes;               /* x_bytes: activation_bytes() of k */
+    float *y;
+    size_t y_stride, n_panels, k;
+    void *scratch;                          /* as in matmul_args */
+    void *rows;                             /* n_rows x_stride bytes, 64-byte aligned: tokens that do not follow one another are copied */
+    size_t n_rows;                          /* at least 1 */
+};
+void kernels_multiply_experts(matmul_fn multiply, const struct experts_args *args);
+
 /* KV types of a page. One chunk is 64 positions of one KV head; head_dim is padded with zeros to 16. */
 enum kv_type { KV_BF16, KV_F32, KV_TYPE_COUNT };
 enum { KV_CHUNK = 64 };

@@ -111,9 +111,11 @@ static void multiply(const struct context *c, const struct matrix *x, enum site 
     for (size_t p = begin; p < end; p += step, y += step * PANEL_ROWS) {
         size_t to = p + step < end ? p + step : end, rows = (to - p) * PANEL_ROWS;
         multiply_records(c, x, site, records, s->bytes, n_tokens, 2, p, to, c->own->tile, rows);
-        for (size_t t = 0; t < n_tokens; t++)
-            for (size_t i = 0; i < rows; i++)
-                y[t * y_stride + i] = c->own->tile[2 * t * rows + i] + c->own->tile[(2 * t + 1) * rows + i];
+        for (size_t t = 0; t < n_tokens; t++) {
+            float *sum = c->own->tile + 2 * t * rows;
+            c->m->kernels.add(sum, sum + rows, rows);
+            memcpy(y + t * y_stride, sum, rows * sizeof(float));
+        }
     }
 }
 

@@ -235,6 +235,53 @@ static void no_tokens_and_no_rows_do_nothing(void **state)
     }
 }
 
+/* Pairs of a few experts and tokens, some consecutive, some not; every row as the expert's own product gives it. */
+static void experts_give_the_bits_of_their_own_products(void **state)
+{
+    (void)state;
+    enum { N_EXPERTS = 5, N_TOKENS = 9, N_PANELS = 3, KK = 256, Y_STRIDE = 16 * N_PANELS + GAP };
+    struct rng rng;
+
+    rng_seed(&rng, 6);
+    for (size_t type = 0; type < N_WEIGHT_TYPES; type++) {
+        for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+            struct problem p[N_EXPERTS];
+            struct expert_pair pairs[N_EXPERTS * N_TOKENS];
+            const void *w[N_EXPERTS + 1];
+            struct kernels kernels;
+            size_t n = 0;
+
+            kernels_fill(&kernels, level);
+            for (uint32_t e = 0; e < N_EXPERTS; e++) {
+                const enum dtype t = weight_types[type];
+                p[e] = random_problem(t, kernels_activation(t), e ? 1 : N_TOKENS, N_PANELS, KK, RANGE_NORMAL, &rng);
+                w[e] = p[e].w;
+                for (uint32_t token = 0; token < N_TOKENS; token++)
+                    if (e == 0 || rng_below(&rng, 3) == 0)
+                        pairs[n++] = (struct expert_pair){ .expert = e, .token = token };
+            }
+            w[N_EXPERTS] = NULL;        /* an expert that nobody chose */
+            const matmul_fn product = kernels.matmul[p[0].type];
+            const size_t n_rows = 1 + rng_below(&rng, N_TOKENS), y_bytes = (n * Y_STRIDE - GAP) * sizeof(float);
+            const struct experts_args args = {
+                .w = w, .pairs = pairs, .n_pairs = n, .x = p[0].x, .x_stride = p[0].x_stride,
+                .x_bytes = activation_bytes(p[0].act, KK), .y = guarded(y_bytes), .y_stride = Y_STRIDE, .n_panels = N_PANELS, .k = KK,
+                .scratch = guarded(matmul_scratch_bytes(KK)), .rows = guarded(n_rows * p[0].x_stride), .n_rows = n_rows,
+            };
+            kernels_multiply_experts(product, &args);
+            for (size_t i = 0; i < n; i++) {
+                struct problem own = p[pairs[i].expert];
+                own.x = p[0].x;
+                own.x_stride = p[0].x_stride;
+                const float *want = multiply(&own, &kernels, pairs[i].token, 1);
+                for (size_t r = 0; r < 16 * N_PANELS; r++)
+                    assert_true(same(args.y[i * Y_STRIDE + r], want[r]));
+            }
+            guarded_free_all();
+        }
+    }
+}
+
 /* The value that token t's activations stand for, at k = i. */
 static double activation(const struct problem *p, size_t t, size_t i)
 {
@@ -304,6 +351,7 @@ int main(void)
         cmocka_unit_test(long_rows_and_many_tokens_give_the_same_bits),
         cmocka_unit_test(rows_of_activations_spread_over_cache_sets),
         cmocka_unit_test(no_tokens_and_no_rows_do_nothing),
+        cmocka_unit_test(experts_give_the_bits_of_their_own_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

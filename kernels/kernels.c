@@ -47,6 +47,8 @@ void kernels_fill(struct kernels *table, enum isa level)
         attention_avx512bf16(table);
         measure_avx512bf16(table);
     }
+    if (level >= ISA_AMX)
+        matmul_amx(table);
 }
 
 enum activation kernels_activation(enum dtype type)

@@ -48,4 +48,6 @@ void matmul_float_avx512bf16(struct kernels *table);
 void attention_avx512bf16(struct kernels *table);
 void measure_avx512bf16(struct kernels *table);
 
+void matmul_amx(struct kernels *table);
+
 #endif

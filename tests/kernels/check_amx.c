@@ -49,14 +49,14 @@ static void tiles_give_the_bits_of_plain_c(void **state)
 
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
         const enum dtype type = weight_types[i];
-        if (kernels_activation(type) != ACT_Q8)
+        if (kernels_activation(type) == ACT_F32)
             continue;
         for (size_t j = 0; j < sizeof(panels) / sizeof(*panels); j++) {
             for (size_t l = 0; l < sizeof(ks) / sizeof(*ks); l++) {
                 const uint64_t before = start();
                 if (ks[l] % dtype_info(type)->block != 0)
                     continue;
-                check_problem(amx, type, ACT_Q8, all_m, sizeof(all_m) / sizeof(*all_m), panels[j], ks[l],
+                check_problem(amx, type, kernels_activation(type), all_m, sizeof(all_m) / sizeof(*all_m), panels[j], ks[l],
                               (j + l) % 2 ? RANGE_EXTREME : RANGE_NORMAL, seed++);
                 tiles_were_used(before);
             }
@@ -73,9 +73,9 @@ static void long_rows_and_many_tokens_give_the_same_bits(void **state)
 
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
         const uint64_t before = start();
-        if (kernels_activation(weight_types[i]) != ACT_Q8)
+        if (kernels_activation(weight_types[i]) == ACT_F32)
             continue;
-        check_problem(amx, weight_types[i], ACT_Q8, m, 2, 3, 2560, RANGE_NORMAL, seed++);
+        check_problem(amx, weight_types[i], kernels_activation(weight_types[i]), m, 2, 3, 2560, RANGE_NORMAL, seed++);
         tiles_were_used(before);
     }
 }
@@ -102,12 +102,26 @@ static void no_call_leaves_tiles_behind(void **state)
         struct problem p = random_problem(weight_types[i], kernels_activation(weight_types[i]), M, 1, K, RANGE_NORMAL, &rng);
         const struct matmul_args nothing = { .w = p.w, .x = p.x, .x_stride = p.x_stride, .y = guarded(0), .y_stride = PANEL_ROWS,
                                              .m = M, .n_panels = 0, .k = K, .scratch = guarded(matmul_scratch_bytes(K)) };
+        p.prompt = true;
         multiply(&p, &kernels, 0, M);
         check_released();
-        kernels.matmul[p.type](&nothing);
+        kernels.matmul_prompt[p.type](&nothing);
         check_released();
         guarded_free_all();
     }
+}
+
+static void peaks_count_their_operations(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    const uint64_t before = start();
+
+    kernels_fill(&kernels, ISA_AMX);
+    assert_int_equal(kernels.peak[ACT_Q8](8), 8 * 2 * 16 * 16 * 64);
+    assert_int_equal(kernels.peak[ACT_BF16](8), 8 * 2 * 16 * 16 * 32);
+    check_released();
+    tiles_were_used(before);
 }
 
 int main(void)
@@ -116,6 +130,7 @@ int main(void)
         cmocka_unit_test(tiles_give_the_bits_of_plain_c),
         cmocka_unit_test(long_rows_and_many_tokens_give_the_same_bits),
         cmocka_unit_test(no_call_leaves_tiles_behind),
+        cmocka_unit_test(peaks_count_their_operations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -81,10 +81,12 @@ static void no_tokens_and_no_rows_do_nothing(void **state)
                                         .m = 0, .n_panels = 1, .k = 256, .scratch = guarded(matmul_scratch_bytes(256)) };
             kernels_fill(&kernels, level);
             kernels.matmul[p.type](&args);
+            kernels.matmul_prompt[p.type](&args);
             kernels.matmul_f32[p.type](&args);
             args.m = 1;
             args.n_panels = 0;
             kernels.matmul[p.type](&args);
+            kernels.matmul_prompt[p.type](&args);
             kernels.matmul_f32[p.type](&args);
         }
         guarded_free_all();
@@ -116,11 +118,12 @@ static void plain_c_is_close_to_double_arithmetic(void **state)
     struct kernels plain;
     struct rng rng;
 
-    kernels_fill(&plain, ISA_SCALAR);
+    kernels_fill_plain(&plain, ISA_AMX);
     rng_seed(&rng, 5);
-    for (size_t i = 0; i < 2 * N_WEIGHT_TYPES; i++) {
-        const enum dtype type = weight_types[i / 2];
-        struct problem p = random_problem(type, i % 2 ? ACT_F32 : kernels_activation(type), m, n_panels, k, RANGE_NORMAL, &rng);
+    for (size_t i = 0; i < 3 * N_WEIGHT_TYPES; i++) {
+        const enum dtype type = weight_types[i / 3];
+        struct problem p = random_problem(type, i % 3 ? kernels_activation(type) : ACT_F32, m, n_panels, k, RANGE_NORMAL, &rng);
+        p.prompt = i % 3 == 2;
         const float *y = multiply(&p, &plain, 0, m);
         for (size_t t = 0; t < m; t++) {
             for (size_t r = 0; r < 16 * n_panels; r++) {

@@ -3,7 +3,6 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -88,7 +87,7 @@ float *multiply(const struct problem *p, const struct kernels *kernels, size_t f
         .m = m, .n_panels = p->n_panels, .k = p->k, .scratch = guarded(matmul_scratch_bytes(p->k)),
     };
     const bool checking = p->act == ACT_F32 && kernels_activation(p->type) != ACT_F32;
-    (checking ? kernels->matmul_f32 : kernels->matmul)[p->type](&args);
+    (checking ? kernels->matmul_f32 : p->prompt ? kernels->matmul_prompt : kernels->matmul)[p->type](&args);
     return args.y;
 }
 
@@ -107,12 +106,21 @@ static void check_rows(const struct problem *p, const float *got, const float *w
     for (size_t t = 0; t < m; t++) {
         for (size_t i = 0; i < n; i++) {
             if (!same(got[t * y_stride + i], want[(first + t) * y_stride + i]))
-                fail_msg("%s %s act %d: token %zu output %zu is %a, not %a (m %zu, n_panels %zu, k %zu, seed %llu)",
-                         isa_name(level), dtype_info(p->type)->name, (int)p->act, first + t, i, got[t * y_stride + i],
+                fail_msg("%s %s act %d%s: token %zu output %zu is %a, not %a (m %zu, n_panels %zu, k %zu, seed %llu)",
+                         isa_name(level), dtype_info(p->type)->name, (int)p->act, p->prompt ? " prompt" : "", first + t, i, got[t * y_stride + i],
                          want[(first + t) * y_stride + i], m, p->n_panels, p->k, (unsigned long long)seed);
         }
         for (size_t i = n; i < y_stride && t + 1 < m; i++)
             assert_memory_equal(&got[t * y_stride + i], &filler, sizeof(filler));
+    }
+}
+
+static void check_level(const struct problem *p, const struct kernels *kernels, const float *want, const size_t *ms, size_t n_ms,
+                        struct rng *rng)
+{
+    for (size_t i = 0; i < n_ms; i++) {
+        const size_t first = rng_below(rng, (uint32_t)(ms[0] - ms[i] + 1));
+        check_rows(p, multiply(p, kernels, first, ms[i]), want, first, ms[i], kernels->isa, rng->seed);
     }
 }
 
@@ -124,13 +132,16 @@ void check_problem(struct levels levels, enum dtype type, enum activation act, c
 
     rng_seed(&rng, seed);
     struct problem p = random_problem(type, act, ms[0], n_panels, k, range, &rng);
-    kernels_fill(&plain, ISA_SCALAR);
+    kernels_fill_plain(&plain, ISA_SCALAR);
     const float *want = multiply(&p, &plain, 0, ms[0]);
     for (enum isa level = levels.lowest; level <= levels.highest; level++) {
         kernels_fill(&kernels, level);
-        for (size_t i = 0; i < n_ms; i++) {
-            const size_t first = rng_below(&rng, (uint32_t)(ms[0] - ms[i] + 1));
-            check_rows(&p, multiply(&p, &kernels, first, ms[i]), want, first, ms[i], level, seed);
+        check_level(&p, &kernels, want, ms, n_ms, &rng);
+        if (kernels.matmul_prompt[type] != kernels.matmul[type] && act == kernels_activation(type)) {
+            p.prompt = true;
+            kernels_fill_plain(&plain, level);
+            check_level(&p, &kernels, multiply(&p, &plain, 0, ms[0]), ms, n_ms, &rng);
+            p.prompt = false;
         }
     }
     guarded_free_all();

@@ -6,6 +6,7 @@
 #ifndef FOURWAY_TESTS_KERNELS_MATMUL_PROBLEM_H
 #define FOURWAY_TESTS_KERNELS_MATMUL_PROBLEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ enum { GAP = 3 };       /* floats between rows of y, and 16-byte units between r
 struct problem {
     enum dtype type;
     enum activation act;
+    bool prompt;            /* multiply by matmul_prompt */
     size_t m, n_panels, k;
     uint8_t *rows;          /* the file's rows, 16 n_panels */
     uint8_t *w, *x;
@@ -32,7 +34,8 @@ float *multiply(const struct problem *p, const struct kernels *kernels, size_t f
 
 /*
  * All m of the list, of which the largest comes first, at the levels from `lowest` to `highest`: the test fails unless each has the bits
- * of plain C, which runs once with all tokens. So neither the level, nor m, nor a token's place in the batch changes a bit.
+ * of plain C, which runs once with all tokens. So neither the level, nor m, nor a token's place in the batch changes a bit. Both roles of
+ * a token, where they differ.
  */
 struct levels { enum isa lowest, highest; };
 void check_problem(struct levels levels, enum dtype type, enum activation act, const size_t *ms, size_t n_ms, size_t n_panels, size_t k,

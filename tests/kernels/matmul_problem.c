@@ -107,8 +107,8 @@ static void check_rows(const struct problem *p, const float *got, const float *w
         for (size_t i = 0; i < n; i++) {
             if (!same(got[t * y_stride + i], want[(first + t) * y_stride + i]))
                 fail_msg("%s %s act %d%s: token %zu output %zu is %a, not %a (m %zu, n_panels %zu, k %zu, seed %llu)",
-                         isa_name(level), dtype_info(p->type)->name, (int)p->act, p->prompt ? " prompt" : "", first + t, i, got[t * y_stride + i],
-                         want[(first + t) * y_stride + i], m, p->n_panels, p->k, (unsigned long long)seed);
+                         isa_name(level), dtype_info(p->type)->name, (int)p->act, p->prompt ? " prompt" : "", first + t, i,
+                         got[t * y_stride + i], want[(first + t) * y_stride + i], m, p->n_panels, p->k, (unsigned long long)seed);
         }
         for (size_t i = n; i < y_stride && t + 1 < m; i++)
             assert_memory_equal(&got[t * y_stride + i], &filler, sizeof(filler));

@@ -88,6 +88,7 @@ static void check_released(void)
     assert_int_equal(left.palette, 0);
 }
 
+/* Nor does one count on the tiles of the last: the second of two alike, with the scratch of the first, needs its own configuration. */
 static void no_call_leaves_tiles_behind(void **state)
 {
     (void)state;
@@ -99,13 +100,15 @@ static void no_call_leaves_tiles_behind(void **state)
     rng_seed(&rng, 6);
     kernels_fill(&kernels, ISA_AMX);
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
-        struct problem p = random_problem(weight_types[i], kernels_activation(weight_types[i]), M, 1, K, RANGE_NORMAL, &rng);
-        const struct matmul_args nothing = { .w = p.w, .x = p.x, .x_stride = p.x_stride, .y = guarded(0), .y_stride = PANEL_ROWS,
-                                             .m = M, .n_panels = 0, .k = K, .scratch = guarded(matmul_scratch_bytes(K)) };
-        p.prompt = true;
-        multiply(&p, &kernels, 0, M);
-        check_released();
-        kernels.matmul_prompt[p.type](&nothing);
+        const struct problem p = random_problem(weight_types[i], kernels_activation(weight_types[i]), M, 1, K, RANGE_NORMAL, &rng);
+        struct matmul_args args = { .w = p.w, .x = p.x, .x_stride = p.x_stride, .y = guarded(M * PANEL_ROWS * sizeof(float)),
+                                    .y_stride = PANEL_ROWS, .m = M, .n_panels = 1, .k = K, .scratch = guarded(matmul_scratch_bytes(K)) };
+        for (int call = 0; call < 2; call++) {
+            kernels.matmul_prompt[p.type](&args);
+            check_released();
+        }
+        args.n_panels = 0;
+        kernels.matmul_prompt[p.type](&args);
         check_released();
         guarded_free_all();
     }

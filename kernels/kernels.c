@@ -1,5 +1,7 @@
 #include "kernels/kernels.h"
 
+#include <string.h>
+
 #include "kernels/kernels_internal.h"
 
 void kernels_fill_plain(struct kernels *table, enum isa level)
@@ -7,6 +9,8 @@ void kernels_fill_plain(struct kernels *table, enum isa level)
     kernels_fill(table, ISA_SCALAR);
     if (level >= ISA_AVX512BF16)
         attention_scalar_bf16_dots(table);
+    if (level >= ISA_AMX)
+        matmul_scalar_bf16_tiles(table);
 }
 
 void kernels_fill(struct kernels *table, enum isa level)
@@ -47,6 +51,13 @@ void kernels_fill(struct kernels *table, enum isa level)
         attention_avx512bf16(table);
         measure_avx512bf16(table);
     }
+    if (level >= ISA_AMX) {
+        matmul_amx(table);
+        measure_amx(table);
+    }
+    memcpy(table->matmul_prompt, table->matmul, sizeof(table->matmul));
+    if (level >= ISA_AMX)
+        matmul_float_amx(table);
 }
 
 enum activation kernels_activation(enum dtype type)

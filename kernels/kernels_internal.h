@@ -15,6 +15,7 @@ enum { MXCSR_DAZ_FTZ = 0x8040 };
 enum { MATMUL_SCRATCH_BYTES = 65536 };
 
 void matmul_scalar(struct kernels *table);
+void matmul_scalar_bf16_tiles(struct kernels *table);      /* the definition of prompt tokens at amx */
 void quantize_scalar(struct kernels *table);
 void norm_scalar(struct kernels *table);
 void activation_scalar(struct kernels *table);
@@ -47,5 +48,9 @@ void measure_avx512(struct kernels *table);
 void matmul_float_avx512bf16(struct kernels *table);
 void attention_avx512bf16(struct kernels *table);
 void measure_avx512bf16(struct kernels *table);
+
+void matmul_amx(struct kernels *table);
+void matmul_float_amx(struct kernels *table);              /* prompt tokens only, after the table of both roles is filled */
+void measure_amx(struct kernels *table);
 
 #endif

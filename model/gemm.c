@@ -75,8 +75,9 @@ int gemm_choose(struct model *m, struct matrix *x)
     const size_t scratch_bytes = matmul_scratch_bytes(x->k_padded);
 
     x->activation = activation_of(m, x->type);
-    x->multiply[ROLE_PROMPT] = x->multiply[ROLE_GENERATED] =
-        x->activation == kernels_activation(x->type) ? m->kernels.matmul[x->type] : m->kernels.matmul_f32[x->type];
+    const bool natural = x->activation == kernels_activation(x->type);
+    x->multiply[ROLE_PROMPT] = natural ? m->kernels.matmul_prompt[x->type] : m->kernels.matmul_f32[x->type];
+    x->multiply[ROLE_GENERATED] = natural ? m->kernels.matmul[x->type] : m->kernels.matmul_f32[x->type];
     if (scratch_bytes > m->matmul_scratch_bytes)
         m->matmul_scratch_bytes = scratch_bytes;
     return m->gemm == GEMM_ONEDNN || m->gemm == GEMM_OPENBLAS ? choose_library(m, x) : 0;

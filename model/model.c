@@ -322,7 +322,7 @@ static int open_nodes(struct model *m, const struct model_options *o)
         err = pool_create(&m->pool, &m->topology, o->n_threads);
     if (err)
         return err;
-    if (o->isa_given && o->isa > best) {
+    if (o->isa_given && !o->isa_unchecked && o->isa > best) {
         log_error("--isa %s: this machine has %s at most", isa_name(o->isa), isa_name(best));
         return -EINVAL;
     }

@@ -29,6 +29,7 @@ struct model_options {
     size_t n_virtual_nodes;     /* 0: the real ones */
     bool isa_given;
     enum isa isa;
+    bool isa_unchecked;         /* for tests that emulate instructions: isa may be above what this machine has */
     enum activations_option activations;
     enum gemm_choice gemm;
     enum kv_type kv_type;

@@ -157,7 +157,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
     if (a->m < UNPACK_TOKENS)
         multiply_packed(a, f);
     else
-        multiply_unpacked(a, f);
+        multiply_unpacked(a, f, UNPACK_UNSIGNED);
 }
 
 #include "kernels/matmul_template.h"

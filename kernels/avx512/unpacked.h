@@ -22,12 +22,18 @@ struct unpacked {
     uint8_t q[8][64];
 };
 
+/* Quants as they are in memory, unsigned, or as signed bytes with their offset taken off, so that no sum has to do so. */
+enum unpack_form { UNPACK_UNSIGNED, UNPACK_CENTRED };
+
 struct unpacked_pair { struct unpacked panel[TILE_PANELS][CHUNK_BLOCKS]; };
 _Static_assert(sizeof(struct unpacked_pair) <= MATMUL_SCRATCH_BYTES, "matmul_scratch_bytes()");
 
 /* Blocks [0, n) of `panels` panels, from w on. */
-INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, const uint8_t *w, size_t panel_bytes, size_t panels, size_t n)
+INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, const enum unpack_form form, const uint8_t *w,
+                          size_t panel_bytes, size_t panels, size_t n)
 {
+    const __m512i offset = _mm512_set1_epi8((char)(f->shift && form == UNPACK_CENTRED ? 1 << f->shift : 0));
+
     for (size_t p = 0; p < panels; p++) {
         for (size_t b = 0; b < n; b++) {
             const struct block block = f->load(w + p * panel_bytes, b);
@@ -37,7 +43,7 @@ INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, con
                 _mm512_store_ps(u->extra, block.extra);
 #pragma GCC unroll 8
             for (int g = 0; g < 8; g++)
-                _mm512_store_si512(u->q[g], block.q[g]);
+                _mm512_store_si512(u->q[g], form == UNPACK_CENTRED ? _mm512_sub_epi8(block.q[g], offset) : block.q[g]);
         }
     }
 }
@@ -46,6 +52,7 @@ INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, con
 struct piece {
     size_t tokens, panels;
     const struct unpacked *w;           /* of the first panel; the second is CHUNK_BLOCKS further */
+    void *scratch;                      /* struct unpacked_pair, and behind it the level's own */
     size_t n_blocks;
     const uint8_t *x;                   /* q8_block of the first block and token */
     size_t x_stride;
@@ -68,7 +75,7 @@ enum {
  * While all activations fit into L2 a pair of panels goes through all of its chunks, as it lies in memory. Else all pairs go through
  * one chunk of k after the other, so that the activations of that chunk stay in L2; sums wait in y between chunks.
  */
-INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *f)
+INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *f, const enum unpack_form form)
 {
     const size_t n_blocks = a->k / 32, panel_bytes = n_blocks / f->blocks * f->panel_block, block_bytes = f->panel_block / f->blocks;
     const size_t n_chunks = (n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS, n_pairs = (a->n_panels + TILE_PANELS - 1) / TILE_PANELS;
@@ -86,12 +93,12 @@ INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *
             struct unpacked_pair *scratch = a->scratch;
             const struct piece p = {
                 .tokens = tokens, .panels = a->n_panels - TILE_PANELS * pair < TILE_PANELS ? 1 : TILE_PANELS,
-                .w = scratch->panel[0], .n_blocks = n_blocks - b < CHUNK_BLOCKS ? n_blocks - b : CHUNK_BLOCKS,
+                .w = scratch->panel[0], .scratch = scratch, .n_blocks = n_blocks - b < CHUNK_BLOCKS ? n_blocks - b : CHUNK_BLOCKS,
                 .x = (const uint8_t *)a->x + t * a->x_stride + b * sizeof(struct q8_block), .x_stride = a->x_stride,
                 .y = a->y + t * a->y_stride + TILE_PANELS * PANEL_ROWS * pair, .y_stride = a->y_stride, .first = chunk == 0,
                 .next = after < n_steps ? next : NULL, .next_bytes = block_bytes, .panel_bytes = panel_bytes,
             };
-            unpack_panels(scratch, f, w, panel_bytes, p.panels, p.n_blocks);
+            unpack_panels(scratch, f, form, w, panel_bytes, p.panels, p.n_blocks);
             run_tiles(&p, f);
             w = next;
         }

@@ -82,7 +82,7 @@ static void matmul_float(const struct matmul_args *a, enum dtype type)
     }
 }
 
-/* Not inlined: its arithmetic must stay between the two changes of MXCSR in matmul_bf16(). */
+/* Not inlined, like the next: its arithmetic must stay between the two changes of MXCSR in with_zeros_for_denormals(). */
 static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a)
 {
     const size_t n_blocks = a->k / 32;
@@ -105,13 +105,58 @@ static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a
     }
 }
 
-/* VDPBF16PS: the odd element of each pair first, denormal inputs and results are zeros, whatever MXCSR says (Intel SDM). */
-static void matmul_bf16(const struct matmul_args *a)
+static __attribute__((noinline)) void sum_bf16_tiles(const struct matmul_args *a)
+{
+    const size_t n_blocks = a->k / 32;
+
+    clear(a);
+    for (size_t p = 0; p < a->n_panels; p++) {
+        const struct panel_bf16 *w = (const struct panel_bf16 *)a->w + p * n_blocks;
+        for (size_t t = 0; t < a->m; t++) {
+            const bf16 *x = (const bf16 *)((const uint8_t *)a->x + t * a->x_stride);
+            for (size_t row = 0; row < PANEL_ROWS; row++) {
+                float acc = 0;
+                for (size_t b = 0; b < n_blocks; b++) {
+                    float even = 0, odd = 0;
+                    for (size_t pair = 0; pair < 16; pair++) {
+                        const bf16 *w_pair = w[b].w[pair][row], *x_pair = x + 32 * b + 2 * pair;
+                        even = fmaf(bf16_to_float(w_pair[0]), bf16_to_float(x_pair[0]), even);
+                        odd = fmaf(bf16_to_float(w_pair[1]), bf16_to_float(x_pair[1]), odd);
+                    }
+                    acc += even + odd;
+                }
+                a->y[t * a->y_stride + PANEL_ROWS * p + row] = acc;
+            }
+        }
+    }
+}
+
+static void with_zeros_for_denormals(matmul_fn sum, const struct matmul_args *a)
 {
     const unsigned csr = _mm_getcsr();
     _mm_setcsr(csr | MXCSR_DAZ_FTZ);
-    sum_bf16_pairs(a);
+    sum(a);
     _mm_setcsr(csr);
+}
+
+/* VDPBF16PS: the odd element of each pair first, denormal inputs and results are zeros, whatever MXCSR says (Intel SDM). */
+static void matmul_bf16(const struct matmul_args *a)
+{
+    with_zeros_for_denormals(sum_bf16_pairs, a);
+}
+
+/*
+ * TDPBF16PS, a tile of 32 k after the other: even and odd k apart, then both together, added to the sum so far (Intel SDM). Products
+ * and sums are rounded as in float32 and never kept longer, denormals are zeros, and MXCSR is not asked.
+ */
+static void matmul_bf16_tiles(const struct matmul_args *a)
+{
+    with_zeros_for_denormals(sum_bf16_tiles, a);
+}
+
+void matmul_scalar_bf16_tiles(struct kernels *table)
+{
+    table->matmul_prompt[DTYPE_BF16] = matmul_bf16_tiles;
 }
 
 #define MATMUL_F32(type) \

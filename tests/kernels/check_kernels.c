@@ -73,7 +73,7 @@ static struct limits measure(const struct kernels *kernels, const uint8_t *w)
     return best;
 }
 
-static void bench_type(const struct kernels *kernels, enum dtype type, struct limits limits, const uint8_t *w)
+static void bench_type(matmul_fn matmul, enum dtype type, const char *role, struct limits limits, const uint8_t *w)
 {
     static const size_t ms[] = { 1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 48, 63, 64, MAX_TOKENS };
     const size_t panel = panel_bytes(type, K), x_bytes = activation_stride(kernels_activation(type), K);
@@ -84,13 +84,13 @@ static void bench_type(const struct kernels *kernels, enum dtype type, struct li
         float *y = allocate(m * n_panels * PANEL_ROWS * sizeof(*y));
         const struct matmul_args args = { .x = x, .x_stride = x_bytes, .y = y, .y_stride = n_panels * PANEL_ROWS,
                                           .m = m, .n_panels = n_panels, .k = K, .scratch = scratch };
-        const double seconds = best_seconds(kernels->matmul[type], args, w, panel);
+        const double seconds = best_seconds(matmul, args, w, panel);
         const double read = (double)(n_panels * panel) / seconds, ops = 2.0 * (double)(m * n_panels * PANEL_ROWS * K) / seconds;
 
         printf("%-6s %5zu %9.1f %7.0f%% %9.1f", dtype_info(type)->name, m, read * 1e-9, 100 * read / limits.read_bytes_per_s, ops * 1e-9);
         if (kernels_activation(type) == ACT_Q8)
             printf(" %7.0f%%", 100 * ops / limits.ops_per_s);
-        printf("\n");
+        printf("%s\n", role);
         munmap(y, m * n_panels * PANEL_ROWS * sizeof(*y));
     }
     munmap(x, MAX_TOKENS * x_bytes);
@@ -107,8 +107,12 @@ static void bench(enum isa level, const char *only)
     printf("%s: reads %.1f GB/s, 8-bit peak %.0f GOP/s\n", isa_name(level), limits.read_bytes_per_s * 1e-9, limits.ops_per_s * 1e-9);
     printf("%-6s %5s %9s %8s %9s %8s\n", "type", "m", "GB/s", "of read", "GOP/s", "of peak");
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
-        if (!only || strcmp(only, dtype_info(weight_types[i])->name) == 0)
-            bench_type(&kernels, weight_types[i], limits, w);
+        const enum dtype type = weight_types[i];
+        if (only && strcmp(only, dtype_info(type)->name) != 0)
+            continue;
+        bench_type(kernels.matmul[type], type, "", limits, w);
+        if (kernels.matmul_prompt[type] != kernels.matmul[type])
+            bench_type(kernels.matmul_prompt[type], type, "  prompt", limits, w);
     }
     munmap(w, WEIGHT_BYTES);
 }

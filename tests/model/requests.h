@@ -27,7 +27,7 @@ struct setting {
     size_t nodes;                           /* virtual nodes; 0: the real ones */
     size_t threads, chunk;
     bool together;                          /* all eight at once, else one after the other */
-    enum isa isa;
+    enum isa isa;                           /* may be above the machine's, if its instructions are emulated */
     bool few_pages;                         /* one context's KV pages, handed out greedily: sequences are preempted */
     enum gemm_choice gemm;
 };

@@ -23,6 +23,7 @@ enum {
     ATTENTION_SLOTS = 256       /* chunk partials of a node while the chunks of a few queries are split over its workers */
 };
 
+_Static_assert((int)MODEL_MAX_HEAD_DIM <= (int)KV_MAX_HEAD_DIM, "the kernels of attention have room for the widest head");
 _Static_assert(TILE_FLOATS / MODEL_MAX_STEP_TOKENS >= 32, "a tile holds a quantisation block of all tokens of a step");
 
 /* Which panels of a matrix lie on which node: node v has start[v] .. start[v + 1] - 1. */

@@ -13,7 +13,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PAIR_QUERIES = 6, PAIR_VECS = 4, PAIRS = KV_CHUNK / 2, MAX_HEAD_PAIRS = 256 };
+enum { PAIR_QUERIES = 6, PAIR_VECS = 4, PAIRS = KV_CHUNK / 2, MAX_HEAD_PAIRS = KV_MAX_HEAD_DIM / 2 };
 
 struct product {
     const uint32_t *m;          /* pairs of bf16: [pair][row_length] */

@@ -366,7 +366,7 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
     if (!err)
         err = take_memory(m, n_pages);
     if (!err)
-        err = load_weights(m, g, progress, arg);
+        err = load_weights(m, g, o->allow_nonfinite, progress, arg);
     if (err)
         goto fail;
     pool_run(m->pool, touch_kv, m);

@@ -41,10 +41,11 @@ struct matrix {
     matmul_fn multiply[ROLE_COUNT];
     const void *prepared;               /* of the library that serves a role, if one does */
     enum activation activation;
+    _Atomic size_t n_nonfinite;         /* rows with a scale, minimum or value that is not finite */
 };
 
 /* The matrices and norms of a layer. A norm is copied to each node: copy[node]. */
-struct norm { const struct gguf_tensor *tensor; size_t n; float *copy[TOPOLOGY_MAX_NODES]; };
+struct norm { const struct gguf_tensor *tensor; size_t n; float *copy[TOPOLOGY_MAX_NODES]; bool nonfinite; };
 
 struct layer {
     struct matrix q, k, v, o, gate, up, down;
@@ -143,7 +144,7 @@ struct model {
 
 /* load.c: find and check the tensors; then read, pack and place them. Both return 0 or a negative errno (logged). */
 int load_plan(struct model *m, const struct gguf *g);
-int load_weights(struct model *m, const struct gguf *g, model_progress_fn progress, void *arg);
+int load_weights(struct model *m, const struct gguf *g, bool allow_nonfinite, model_progress_fn progress, void *arg);
 uint64_t load_node_bytes(struct model *m, size_t node);     /* of the plan: what the node's arena of weights must hold */
 
 /*

@@ -50,6 +50,8 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
           .help = "type of the KV cache (default bf16; f32 with --activations f32); q8: int8 in blocks of 32, half of bf16's memory" },
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
           .help = "memory of the KV cache, such as 8G (default 0: four full contexts, at most a quarter of the free memory)" },
+        { .name = "allow-nonfinite", .type = OPTION_FLAG, .out = &f->allow_nonfinite,
+          .help = "load a model with NaN or infinity among its weights; requests that meet them fail (default: refuse it)" },
     };
     memcpy(out, options, sizeof(options));
 }
@@ -73,6 +75,7 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
     o->activations = (enum activations_option)f->activations;
     o->gemm = (enum gemm_choice)f->gemm;
     o->kv_type = kv_types[kv_type];
+    o->allow_nonfinite = f->allow_nonfinite;
     o->n_ctx = f->ctx;
     o->kv_bytes = f->kv_bytes;
     return 0;

@@ -63,6 +63,7 @@ static void check_defaults(void **state)
     assert_int_equal(o.kv_type, KV_BF16);
     assert_int_equal(o.n_ctx, 0);
     assert_int_equal(o.kv_bytes, 0);
+    assert_false(o.allow_nonfinite);
     assert_int_equal(o.max_batch, 3);       /* not a flag: stays */
 }
 
@@ -86,6 +87,8 @@ static void check_given(void **state)
     assert_int_equal(apply(&o, "--gemm", "openblas", NULL), 0);
     assert_int_equal(o.gemm, GEMM_OPENBLAS);
     assert_int_equal(apply(&o, "--gemm", "mkl", NULL), 2);
+    assert_int_equal(apply(&o, "--allow-nonfinite", NULL), 0);
+    assert_true(o.allow_nonfinite);
 }
 
 static void check_f32_implies_f32(void **state)

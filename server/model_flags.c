@@ -47,7 +47,7 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
           .help = "inputs of matrices: auto and q8 by weight type; bf16 or f32 for all, slow, for checking (default auto)" },
         { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,
-          .help = "type of the KV cache (default bf16; f32 with --activations f32); q8: int8 in blocks of 32, half of bf16's memory" },
+          .help = "type of the KV cache; q8 takes half the memory of bf16 (default bf16; f32 with --activations f32)" },
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
           .help = "memory of the KV cache, such as 8G (default 0: four full contexts, at most a quarter of the free memory)" },
         { .name = "allow-nonfinite", .type = OPTION_FLAG, .out = &f->allow_nonfinite,

@@ -428,21 +428,25 @@ static void nothing_attended_gives_zeros(void **state)
     struct rng rng;
 
     rng_seed(&rng, 7);
-    for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+    for (size_t round = 0; round < KV_TYPE_COUNT * ((size_t)cpu_best_isa() + 1); round++) {
+        const enum kv_type type = round % KV_TYPE_COUNT;
         struct batch b;
-        kernels_fill(&t, level);
-        fill_chunk(&c, &t, KV_F32, 0, 0, 32, &rng);
+        kernels_fill(&t, (enum isa)(round / KV_TYPE_COUNT));
+        fill_chunk(&c, &t, type, 0, 0, 32, &rng);
         random_batch(&b, 2, 32, &rng);
         b.lo[0] = b.lo[1] = 9;
         b.hi[0] = 9;
         b.hi[1] = 3;
         struct attend_args args = args_of(&b, &c, 2, 32, 0);
-        t.attend[KV_F32](&args);
+        t.attend[type](&args);
         for (size_t i = 0; i < 64; i++)
             assert_true(b.out[i] == 0);
         assert_true(b.max[0] == -INFINITY && b.sum[0] == 0 && b.max[1] == -INFINITY && b.sum[1] == 0);
         t.attend_finish(b.out, b.out, 0, 32);
         assert_true(b.out[0] == 0 && b.out[31] == 0);
+        new_results(&b, 0, 32);                         /* no queries: nothing is written */
+        args = args_of(&b, &c, 0, 32, 0);
+        t.attend[type](&args);
         guarded_free_all();
     }
 }

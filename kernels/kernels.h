@@ -56,16 +56,22 @@ struct experts_args {
 void kernels_multiply_experts(matmul_fn multiply, const struct experts_args *args);
 
 /* KV types of a page. One chunk is 64 positions of one KV head; head_dim is padded with zeros to 16. */
-enum kv_type { KV_BF16, KV_F32, KV_TYPE_COUNT };
-enum { KV_CHUNK = 64 };
+enum kv_type { KV_BF16, KV_F32, KV_Q8, KV_TYPE_COUNT };
+enum { KV_CHUNK = 64, KV_MAX_HEAD_DIM = 1024, KV_Q8_BLOCK = 32 };
 
 /*
  * Layout of a chunk, chosen so that lanes are positions for scores and dims for values, and that a pair of bf16
  * is the operand of VDPBF16PS and of the AMX B tile:
  *     bf16: k[head_dim / 2][64][2], v[32][head_dim][2]      (pairs of dims; pairs of positions)
  *     f32:  k[head_dim][64],        v[64][head_dim]
+ *     q8:   int8 k[head_dim][64], then half k_scale[blocks][64]; int8 v[64][head_dim], then half v_scale[64][blocks]
+ * q8 is Q8_0 of GGUF in other places: blocks of 32 dims of one position (the last one may have 16) share a scale, and a stored value is
+ * (float)scale * (float)q, exact in float32. Per block of x:
+ *     scale = (largest |x|) / 127 rounded to half;  q = x * (1 / (float)scale) rounded to nearest even, at most 127 either way
+ * A scale of 0 (all x are 0, or below 4e-6) stores zeros. A NaN or infinity among x, and a scale that half cannot hold (|x| above 8.3e6),
+ * stores scale NaN and q 0: whatever reads the block is NaN, an error of the request.
  */
-size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v has the same size */
+size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v has the same size; a multiple of 64 */
 
 /*
  * Attention of n_q query vectors over one chunk: for query i, the positions lo[i] <= j < hi[i] of the chunk take part.
@@ -81,6 +87,7 @@ size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v 
  */
 struct attend_args {
     const void *k, *v;
+    const void *next_k, *next_v;        /* the chunk to be read after this one, fetched meanwhile; NULL: none */
     const float *const *q;              /* n_q pointers to q[head_dim], 64-byte aligned, padded dims zero */
     const uint8_t *lo, *hi;             /* n_q each, 0..64 */
     float *out;                         /* [n_q][head_dim] */

@@ -14,6 +14,30 @@ enum { MXCSR_DAZ_FTZ = 0x8040 };
 /* What a matmul may use of matmul_args.scratch. */
 enum { MATMUL_SCRATCH_BYTES = 65536 };
 
+/* Blocks along a head of a KV_Q8 chunk; the scales of its k or v, which follow the quants. */
+static inline size_t kv_q8_blocks(size_t head_dim)
+{
+    return (head_dim + KV_Q8_BLOCK - 1) / KV_Q8_BLOCK;
+}
+
+static inline half *kv_q8_scales(const void *k_or_v, size_t head_dim)
+{
+    return (half *)((int8_t *)k_or_v + KV_CHUNK * head_dim);
+}
+
+/* The scale of a block, and what its values are multiplied by to be quants: 0 if all of these are 0. absmax may be NaN or infinity. */
+static inline half kv_q8_scale(float absmax, float *inverse)
+{
+    const half scale = half_from_float(absmax / 127.0f);
+
+    *inverse = 0;
+    if (!half_is_finite(scale))
+        return 0x7e00;
+    if (scale)
+        *inverse = 1.0f / half_to_float(scale);
+    return scale;
+}
+
 void matmul_scalar(struct kernels *table);
 void matmul_scalar_bf16_tiles(struct kernels *table);      /* the definition of prompt tokens at amx */
 void quantize_scalar(struct kernels *table);

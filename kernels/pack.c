@@ -246,11 +246,11 @@ static bool pack_block_row(enum dtype type, void *block, unsigned row, const uin
     }
 }
 
-int panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t k)
+unsigned panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t k)
 {
     const struct dtype_info *file = dtype_info(type);
     size_t bytes, elements;
-    unsigned bad = PANEL_ROWS;
+    unsigned bad = 0;
 
     block_shape(type, &bytes, &elements);
     const size_t row_bytes = elements / file->block * file->block_bytes;    /* of one panel block, in the file */
@@ -261,11 +261,11 @@ int panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t 
             if (!rows[row])
                 continue;
             const uint8_t *b = (const uint8_t *)rows[row] + done / elements * row_bytes;
-            if (!pack_block_row(type, block, row, b, k - done) && row < bad)
-                bad = row;
+            if (!pack_block_row(type, block, row, b, k - done))
+                bad |= 1u << row;
         }
     }
-    return bad < PANEL_ROWS ? (int)bad : -1;
+    return bad;
 }
 
 /* Unpacking. */

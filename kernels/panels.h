@@ -62,10 +62,10 @@ size_t panel_bytes(enum dtype type, size_t k);
 
 /*
  * Pack 16 file rows of k elements into one panel. rows[i] = NULL gives a padding row.
- * Returns -1, or the index 0..15 of the first row that holds a scale or minimum (in a plain type, a value) that is not
- * finite; all rows are packed all the same.
+ * Returns the rows, as bits 0..15, that hold a scale or minimum (in a plain type, a value) that is not finite; all rows are packed all
+ * the same.
  */
-int panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t k);
+unsigned panel_pack(enum dtype type, void *panel, const void *const rows[16], size_t k);
 
 /* out[k] = the float32 values of row `row` of the panel; exact, as the format defines them. */
 void panel_unpack_row(enum dtype type, const void *panel, unsigned row, size_t k, float *out);

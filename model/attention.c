@@ -79,8 +79,10 @@ static void attend_chunk(const struct model *m, const struct node_memory *node, 
         lo[i] = (uint8_t)(first <= begin ? 0 : first - begin > KV_CHUNK ? KV_CHUNK : first - begin);
         hi[i] = (uint8_t)(position < begin ? 0 : position - begin >= KV_CHUNK ? KV_CHUNK : position - begin + 1);
     }
+    const unsigned char *next = chunk + 1 < item->end_chunk ? kv_chunk(m, node, item->block->pages[chunk + 1], layer, item->kv_head) : NULL;
     const struct attend_args args = {
-        .k = k, .v = k + m->chunk_bytes, .q = q, .lo = lo, .hi = hi, .out = out, .max = max, .sum = sum,
+        .k = k, .v = k + m->chunk_bytes, .next_k = next, .next_v = next ? next + m->chunk_bytes : NULL,
+        .q = q, .lo = lo, .hi = hi, .out = out, .max = max, .sum = sum,
         .n_q = item->n_q, .head_dim = m->head_padded, .scale = m->config.attention_scale, .softcap = m->config.attention_softcap,
     };
     m->kernels.attend[m->kv_type](&args);

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,7 +301,7 @@ struct loading {
     model_progress_fn progress;
     void *progress_arg;
     uint64_t bytes_total, last_progress_ns;
-    bool drop_cache;
+    bool drop_cache, allow_nonfinite;
 };
 
 /* Where in the tensor row r of panel p comes from; SIZE_MAX for a row that pads. */
@@ -319,10 +320,11 @@ static size_t source_row(const struct model *m, const struct matrix *x, size_t p
     return row < x->n_rows ? row : SIZE_MAX;
 }
 
-static void fail(struct loading *l, int err)
+/* True for the first to fail, who says why. */
+static bool fail(struct loading *l, int err)
 {
     int none = 0;
-    atomic_compare_exchange_strong(l->error, &none, err);
+    return atomic_compare_exchange_strong(l->error, &none, err);
 }
 
 /* Read the rows that panels [begin, end) need, which stand close together, and pack them. */
@@ -355,13 +357,16 @@ static void load_panels(struct loading *l, struct matrix *x, size_t begin, size_
             size_t row = source_row(m, x, p, r);
             rows[r] = row == SIZE_MAX ? NULL : l->window + (row - first) * row_bytes;
         }
-        int bad = panel_pack(x->type, panel, rows, x->k);
-        if (bad >= 0) {
-            log_error("%s: tensor \"%s\" row %zu: a scale or minimum is not finite", gguf_path(l->g), x->tensor->name.data,
-                      source_row(m, x, p, (size_t)bad));
-            fail(l, -EINVAL);
+        unsigned bad = panel_pack(x->type, panel, rows, x->k);
+        if (bad && !l->allow_nonfinite) {
+            if (fail(l, -EINVAL))
+                log_error("%s: tensor \"%s\" row %zu: a %s is not finite (--allow-nonfinite loads it all the same)", gguf_path(l->g),
+                          x->tensor->name.data, source_row(m, x, p, (size_t)__builtin_ctz(bad)),
+                          dtype_info(x->type)->block > 1 ? "scale or minimum" : "value");
             return;
         }
+        if (bad)
+            atomic_fetch_add(&x->n_nonfinite, (size_t)__builtin_popcount(bad));
     }
     if (first == SIZE_MAX)
         return;
@@ -422,14 +427,62 @@ static void load_norm(struct model *m, struct norm *x, void *arg)
     if (err)
         fail(l, err);
     for (size_t i = 0; !err && i < x->n; i++) {
-        uint16_t h;
         if (size == 4) {
             memcpy(&copy[i], l->window + 4 * i, 4);
-            continue;
+        } else {
+            uint16_t h;
+            memcpy(&h, l->window + 2 * i, 2);
+            copy[i] = x->tensor->type == DTYPE_F16 ? half_to_float(h) : bf16_to_float(h);
         }
-        memcpy(&h, l->window + 2 * i, 2);
-        copy[i] = x->tensor->type == DTYPE_F16 ? half_to_float(h) : bf16_to_float(h);
+        if (isfinite(copy[i]))
+            continue;
+        if (!l->allow_nonfinite) {
+            if (fail(l, -EINVAL))
+                log_error("%s: norm \"%s\" value %zu is not finite (--allow-nonfinite loads it all the same)", gguf_path(l->g),
+                          x->tensor->name.data, i);
+            return;
+        }
+        if (l->worker->node == 0)
+            x->nonfinite = true;
     }
+}
+
+struct nonfinite { const struct gguf_tensor *first; size_t n_rows, n_tensors, n_first; };
+
+static void count_nonfinite(struct nonfinite *n, const struct gguf_tensor *t, size_t n_rows)
+{
+    if (n_rows == 0)
+        return;
+    if (!n->first) {
+        n->first = t;
+        n->n_first = n_rows;
+    }
+    n->n_rows += n_rows;
+    n->n_tensors++;
+}
+
+static void nonfinite_matrix(struct model *m, struct matrix *x, void *arg)
+{
+    (void)m;
+    count_nonfinite(arg, x->tensor, x->n_nonfinite);
+}
+
+static void nonfinite_norm(struct model *m, struct norm *x, void *arg)
+{
+    (void)m;
+    count_nonfinite(arg, x->tensor, x->nonfinite);
+}
+
+static void warn_of_nonfinite(struct model *m, const struct gguf *g)
+{
+    struct nonfinite n = { 0 };
+
+    model_each_matrix(m, nonfinite_matrix, &n);
+    each_norm(m, nonfinite_norm, &n);
+    if (n.n_tensors)
+        log_warn("%s: tensor \"%s\" has NaN or infinity in %zu row%s (in all %zu row%s of %zu tensor%s): requests that meet them fail",
+                 gguf_path(g), n.first->name.data, n.n_first, n.n_first == 1 ? "" : "s", n.n_rows, n.n_rows == 1 ? "" : "s", n.n_tensors,
+                 n.n_tensors == 1 ? "" : "s");
 }
 
 static void load_worker(const struct worker *w, void *arg)
@@ -452,11 +505,12 @@ static void load_worker(const struct worker *w, void *arg)
     free(l.window);
 }
 
-int load_weights(struct model *m, const struct gguf *g, model_progress_fn progress, void *arg)
+int load_weights(struct model *m, const struct gguf *g, bool allow_nonfinite, model_progress_fn progress, void *arg)
 {
     _Atomic uint64_t bytes_done = 0;
     _Atomic int error = 0;
-    struct loading l = { .m = m, .g = g, .bytes_done = &bytes_done, .error = &error, .progress = progress, .progress_arg = arg };
+    struct loading l = { .m = m, .g = g, .bytes_done = &bytes_done, .error = &error, .progress = progress, .progress_arg = arg,
+                         .allow_nonfinite = allow_nonfinite };
 
     for (size_t i = 0; i < gguf_n_tensors(g); i++)
         l.bytes_total += gguf_tensor_at(g, i)->bytes;
@@ -467,5 +521,7 @@ int load_weights(struct model *m, const struct gguf *g, model_progress_fn progre
     pool_run(m->pool, load_worker, &l);
     if (!error && progress)
         progress(arg, l.bytes_total, l.bytes_total);
+    if (!error)
+        warn_of_nonfinite(m, g);
     return error;
 }

@@ -259,7 +259,7 @@ static int plan_memory(struct model *m, const struct model_options *o, const cha
     if (wanted == 0 || (o->n_ctx && wanted < kv_pages_for(m->n_ctx))) {
         log_error("context %zu needs %.2f GB of KV cache, %.2f GB are %s: use a smaller --ctx%s", m->n_ctx,
                   gb(kv_pages_for(m->n_ctx) * m->kv_page_bytes), gb(kv_limit), o->kv_bytes ? "allowed by --kv-bytes" : "available",
-                  m->kv_type == KV_F32 ? " or --kv-type bf16" : "");
+                  m->kv_type == KV_F32 ? " or --kv-type bf16" : m->kv_type == KV_BF16 ? " or --kv-type q8" : "");
         return -ENOMEM;
     }
     if (wanted < kv_pages_for(m->n_ctx)) {
@@ -370,7 +370,7 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
     if (!err)
         err = take_memory(m, n_pages);
     if (!err)
-        err = load_weights(m, g, progress, arg);
+        err = load_weights(m, g, o->allow_nonfinite, progress, arg);
     if (err)
         goto fail;
     pool_run(m->pool, touch_kv, m);

@@ -33,6 +33,7 @@ struct model_options {
     enum activations_option activations;
     enum gemm_choice gemm;
     enum kv_type kv_type;
+    bool allow_nonfinite;       /* weights that are NaN or infinity are a warning, not -EINVAL */
     size_t n_ctx;               /* 0: the model's own, or what fits kv_bytes; most tokens of one sequence */
     uint64_t kv_bytes;          /* 0: enough for `full_contexts` sequences of n_ctx, at most a quarter of the free memory, or all of
                                  * it when n_ctx is given */

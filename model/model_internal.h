@@ -23,6 +23,7 @@ enum {
     ATTENTION_SLOTS = 256       /* chunk partials of a node while the chunks of a few queries are split over its workers */
 };
 
+_Static_assert((int)MODEL_MAX_HEAD_DIM <= (int)KV_MAX_HEAD_DIM, "the kernels of attention have room for the widest head");
 _Static_assert(TILE_FLOATS / MODEL_MAX_STEP_TOKENS >= 32, "a tile holds a quantisation block of all tokens of a step");
 
 /* Which panels of a matrix lie on which node: node v has start[v] .. start[v + 1] - 1. */
@@ -41,10 +42,11 @@ struct matrix {
     const void *prepared;               /* of the library that serves a role, if one does */
     enum activation activation;
     size_t n_terms;             /* of int8 activations; the first lies at every site */
+    _Atomic size_t n_nonfinite;         /* rows with a scale, minimum or value that is not finite */
 };
 
 /* The matrices and norms of a layer. A norm is copied to each node: copy[node]. */
-struct norm { const struct gguf_tensor *tensor; size_t n; float *copy[TOPOLOGY_MAX_NODES]; };
+struct norm { const struct gguf_tensor *tensor; size_t n; float *copy[TOPOLOGY_MAX_NODES]; bool nonfinite; };
 
 struct layer {
     struct matrix q, k, v, o, gate, up, down;
@@ -144,7 +146,7 @@ struct model {
 
 /* load.c: find and check the tensors; then read, pack and place them. Both return 0 or a negative errno (logged). */
 int load_plan(struct model *m, const struct gguf *g);
-int load_weights(struct model *m, const struct gguf *g, model_progress_fn progress, void *arg);
+int load_weights(struct model *m, const struct gguf *g, bool allow_nonfinite, model_progress_fn progress, void *arg);
 uint64_t load_node_bytes(struct model *m, size_t node);     /* of the plan: what the node's arena of weights must hold */
 
 /*

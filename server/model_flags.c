@@ -15,6 +15,7 @@
 
 enum { ISA_CHOICE_AUTO };                               /* then enum isa + 1 */
 enum { KV_CHOICE_BF16, KV_CHOICE_Q8, KV_CHOICE_F32 };
+static const enum kv_type kv_types[] = { [KV_CHOICE_BF16] = KV_BF16, [KV_CHOICE_Q8] = KV_Q8, [KV_CHOICE_F32] = KV_F32 };
 
 static const char *const isa_choices[] = { "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", NULL };
 static const char *const gemm_choices[] = { "auto", "native", "onednn", "openblas", NULL };        /* enum gemm_choice */
@@ -46,9 +47,11 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
           .help = "inputs of matrices: auto and q8 by weight type; bf16 or f32 for all, slow, for checking (default auto)" },
         { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,
-          .help = "type of the KV cache (default bf16; f32 with --activations f32)" },
+          .help = "type of the KV cache; q8 takes half the memory of bf16 (default bf16; f32 with --activations f32)" },
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
           .help = "memory of the KV cache, such as 8G (default 0: four full contexts, at most a quarter of the free memory)" },
+        { .name = "allow-nonfinite", .type = OPTION_FLAG, .out = &f->allow_nonfinite,
+          .help = "load a model with NaN or infinity among its weights; requests that meet them fail (default: refuse it)" },
     };
     memcpy(out, options, sizeof(options));
 }
@@ -59,10 +62,6 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
 
     if (f->activations == ACTIVATIONS_F32 && !f->kv_type_given)
         kv_type = KV_CHOICE_F32;
-    if (kv_type == KV_CHOICE_Q8) {
-        log_error("--kv-type q8 is not in this version: use bf16 or f32");
-        return 2;
-    }
     enum isa best = cpu_best_isa();
     o->isa_given = f->isa != ISA_CHOICE_AUTO;
     o->isa = o->isa_given ? (enum isa)(f->isa - 1) : best;
@@ -75,7 +74,8 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
     o->n_virtual_nodes = f->virtual_nodes;
     o->activations = (enum activations_option)f->activations;
     o->gemm = (enum gemm_choice)f->gemm;
-    o->kv_type = kv_type == KV_CHOICE_F32 ? KV_F32 : KV_BF16;
+    o->kv_type = kv_types[kv_type];
+    o->allow_nonfinite = f->allow_nonfinite;
     o->n_ctx = f->ctx;
     o->kv_bytes = f->kv_bytes;
     return 0;

@@ -145,6 +145,24 @@ static inline void vec_store_bf16(bf16 *p, vec a)
     _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
+static inline vec vec_load_half(const half *p)
+{
+    return (vec){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))) };
+}
+
+static inline vec vec_load_int8(const int8_t *p)
+{
+    return (vec){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))) };
+}
+
+static inline void vec_store_int8(int8_t *p, vec a)
+{
+    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high));     /* packs within each half */
+    words = _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0));
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
 static inline float vec_first(vec a) { return _mm256_cvtss_f32(a.low); }
 
 static inline float vec_sum(vec a)

@@ -97,6 +97,20 @@ static inline void vec_store_bf16(bf16 *p, vec a)
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(vec_to_bf16_bits(a)));
 }
 
+/* 16 values, exact. */
+static inline vec vec_load_half(const half *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+
+static inline vec vec_load_int8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+/* Rounded to nearest even; no lane is NaN or beyond 127. */
+static inline void vec_store_int8(int8_t *p, vec a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
 static inline float vec_first(vec a) { return _mm512_cvtss_f32(a); }
 
 /* The tree of scalar/reduce.h. */

@@ -13,7 +13,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PAIR_QUERIES = 6, PAIR_VECS = 4, PAIRS = KV_CHUNK / 2, MAX_HEAD_PAIRS = 256 };
+enum { PAIR_QUERIES = 6, PAIR_VECS = 4, PAIRS = KV_CHUNK / 2, MAX_HEAD_PAIRS = KV_MAX_HEAD_DIM / 2 };
 
 struct product {
     const uint32_t *m;          /* pairs of bf16: [pair][row_length] */
@@ -24,10 +24,12 @@ struct product {
     float *out;                 /* [query][out_stride] */
     size_t out_stride;
     bool fresh;                 /* sums start at zero, not at out */
+    const char *ahead;          /* lines to fetch meanwhile, ahead_lines a pair; NULL: none */
+    size_t ahead_lines;
 };
 
 /* Bits of the pair that takes part: all, or one half of it at an odd end. */
-INLINE void product_tile(const struct product *p, const int queries, const int vecs, size_t lane, uint32_t mask)
+INLINE void product_tile(const struct product *p, const int queries, const int vecs, size_t lane, uint32_t mask, bool fetch)
 {
     __m512 sum[PAIR_QUERIES][PAIR_VECS];
 
@@ -39,6 +41,8 @@ INLINE void product_tile(const struct product *p, const int queries, const int v
     }
     for (size_t pair = p->first; pair < p->end; pair++) {
         __m512bh m[PAIR_VECS];
+        for (size_t i = 0; fetch && i < p->ahead_lines; i++)
+            _mm_prefetch(p->ahead + ((pair - p->first) * p->ahead_lines + i) * 64, _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int v = 0; v < vecs; v++) {
             const __m512i bits = _mm512_loadu_si512(p->m + pair * p->row_length + lane + 16 * (size_t)v);
@@ -62,10 +66,12 @@ INLINE void product_tile(const struct product *p, const int queries, const int v
 
 INLINE void product_lanes(const struct product *p, const int queries, size_t lane, size_t end)
 {
-    for (; lane + 3 * 16 < end; lane += 4 * 16)
-        product_tile(p, queries, 4, lane, UINT32_MAX);
-    for (; lane < end; lane += 16)
-        product_tile(p, queries, 1, lane, UINT32_MAX);
+    bool fetch = p->ahead;
+
+    for (; lane + 3 * 16 < end; lane += 4 * 16, fetch = false)
+        product_tile(p, queries, 4, lane, UINT32_MAX, fetch);
+    for (; lane < end; lane += 16, fetch = false)
+        product_tile(p, queries, 1, lane, UINT32_MAX, fetch);
 }
 
 /* Lanes from `lane`, a multiple of 16, to `end` rounded up to one, of up to 6 queries. */
@@ -92,7 +98,7 @@ static void one_query_values(struct product p, size_t lo, size_t hi, size_t head
         p.first = lo / 2;
         p.end = p.first + 1;
         for (size_t lane = 0; lane < head_dim; lane += 16)
-            product_tile(&p, 1, 1, lane, 0xffff0000);
+            product_tile(&p, 1, 1, lane, 0xffff0000, false);
         p.fresh = false;
     }
     p.first = (lo + 1) / 2;
@@ -105,7 +111,7 @@ static void one_query_values(struct product p, size_t lo, size_t hi, size_t head
         p.first = end;
         p.end = end + 1;
         for (size_t lane = 0; lane < head_dim; lane += 16)
-            product_tile(&p, 1, 1, lane, 0x0000ffff);
+            product_tile(&p, 1, 1, lane, 0x0000ffff, false);
     }
 }
 
@@ -198,12 +204,17 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
         for (size_t d = 0; d < head_dim; d += 16)
             store_bf16((bf16 *)t->q[i] + d, vec_load(args->q[at + i] + d));
     }
+    /* A chunk comes from memory while the one before it is multiplied: values behind keys, the next chunk's keys behind values. The
+     * processor's own prefetcher stops at the end of each (Zen 5, one query: a chunk of 64 dims took 1090 ns, from cache 240). */
+    const bool fetch = at == 0;
     const struct product keys = { .m = args->k, .row_length = KV_CHUNK, .end = head_dim / 2, .x = t->q[0], .x_stride = MAX_HEAD_PAIRS,
-                                  .out = t->scores[0], .out_stride = KV_CHUNK, .fresh = true };
+                                  .out = t->scores[0], .out_stride = KV_CHUNK, .fresh = true, .ahead = fetch ? args->v : NULL,
+                                  .ahead_lines = 2 * sizeof(bf16) * KV_CHUNK / 64 };
     product(&keys, n, lowest / 16 * 16, highest);
 
     struct product values = { .m = args->v, .row_length = head_dim, .x = (const uint32_t *)t->p[0], .x_stride = PAIRS,
-                              .out = args->out + at * head_dim, .out_stride = head_dim, .fresh = true };
+                              .out = args->out + at * head_dim, .out_stride = head_dim, .fresh = true,
+                              .ahead = fetch ? args->next_k : NULL, .ahead_lines = head_dim * 2 * sizeof(bf16) / 64 };
     for (size_t i = 0; i < n; i += 4)
         softmax(args, at + i, n - i < 4 ? n - i : 4, t->scores + i, t->p + i);
     /* The pairs that all queries share go together. Before and after them each query goes on its own, in order. */
@@ -212,6 +223,7 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
     const bool shared = values.first < values.end;
     for (size_t i = 0; i < n; i++) {
         struct product own = values;
+        own.ahead = NULL;
         own.x += i * PAIRS;
         own.out += i * head_dim;
         own.fresh = true;
@@ -228,6 +240,7 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
     product(&values, n, 0, head_dim);
     for (size_t i = 0; i < n; i++) {
         struct product own = values;
+        own.ahead = NULL;
         own.x += i * PAIRS;
         own.out += i * head_dim;
         own.fresh = false;

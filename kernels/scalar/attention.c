@@ -16,7 +16,14 @@
 
 size_t kv_chunk_bytes(enum kv_type type, size_t head_dim)
 {
-    return KV_CHUNK * head_dim * (type == KV_BF16 ? sizeof(bf16) : sizeof(float));
+    switch (type) {
+    case KV_BF16:
+        return KV_CHUNK * head_dim * sizeof(bf16);
+    case KV_Q8:
+        return KV_CHUNK * (head_dim + kv_q8_blocks(head_dim) * sizeof(half));
+    default:
+        return KV_CHUNK * head_dim * sizeof(float);
+    }
 }
 
 /* Index of element (position, dim) in a chunk's keys and values; kernels.h has the layouts. */
@@ -55,6 +62,55 @@ static void kv_store_f32(void *k_chunk, void *v_chunk, unsigned position, const 
     }
 }
 
+/* Blocks of k (scales [block][position]) or v ([position][block]) of one position. */
+static void store_q8(void *chunk, unsigned position, const float *x, size_t head_dim, bool keys)
+{
+    int8_t *quants = chunk;
+    half *scales = kv_q8_scales(chunk, head_dim);
+
+    for (size_t b = 0; b < kv_q8_blocks(head_dim); b++) {
+        const size_t begin = b * KV_Q8_BLOCK, end = begin + KV_Q8_BLOCK < head_dim ? begin + KV_Q8_BLOCK : head_dim;
+        uint32_t absmax_bits = 0;       /* the integer order of the bits puts NaN above infinity */
+        float absmax, inverse;
+
+        for (size_t d = begin; d < end; d++) {
+            uint32_t bits;
+            memcpy(&bits, &x[d], sizeof(bits));
+            bits &= 0x7fffffff;
+            absmax_bits = bits > absmax_bits ? bits : absmax_bits;
+        }
+        memcpy(&absmax, &absmax_bits, sizeof(absmax));
+        scales[keys ? b * KV_CHUNK + position : position * kv_q8_blocks(head_dim) + b] = kv_q8_scale(absmax, &inverse);
+        for (size_t d = begin; d < end; d++) {
+            const float q = inverse > 0 ? fmaxf(fminf(x[d] * inverse, 127), -127) : 0;
+            quants[keys ? key_index(KV_Q8, position, d) : value_index(KV_Q8, position, d, head_dim)] = (int8_t)lrintf(q);
+        }
+    }
+}
+
+static void kv_store_q8(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim)
+{
+    store_q8(k_chunk, position, k, head_dim, true);
+    store_q8(v_chunk, position, v, head_dim, false);
+}
+
+static inline float load_q8(const void *chunk, size_t index, size_t scale, size_t head_dim)
+{
+    return half_to_float(kv_q8_scales(chunk, head_dim)[scale]) * (float)((const int8_t *)chunk)[index];
+}
+
+static inline float load_key(enum kv_type type, const void *k, size_t position, size_t dim, size_t head_dim)
+{
+    const size_t index = key_index(type, position, dim);
+    return type == KV_Q8 ? load_q8(k, index, dim / KV_Q8_BLOCK * KV_CHUNK + position, head_dim) : load(type, k, index);
+}
+
+static inline float load_value(enum kv_type type, const void *v, size_t position, size_t dim, size_t head_dim)
+{
+    const size_t index = value_index(type, position, dim, head_dim);
+    return type == KV_Q8 ? load_q8(v, index, position * kv_q8_blocks(head_dim) + dim / KV_Q8_BLOCK, head_dim) : load(type, v, index);
+}
+
 /* p[lo .. hi - 1] from scores to probabilities. */
 static inline void softmax(const struct attend_args *args, size_t query, float p[KV_CHUNK])
 {
@@ -86,12 +142,12 @@ static inline void attend_query(enum kv_type type, const struct attend_args *arg
     for (size_t j = lo; j < hi; j++) {
         p[j] = 0;
         for (size_t d = 0; d < head_dim; d++)
-            p[j] = fmaf(q[d], load(type, args->k, key_index(type, j, d)), p[j]);
+            p[j] = fmaf(q[d], load_key(type, args->k, j, d, head_dim), p[j]);
     }
     softmax(args, query, p);
     for (size_t j = lo; j < hi; j++)
         for (size_t d = 0; d < head_dim; d++)
-            out[d] = fmaf(p[j], load(type, args->v, value_index(type, j, d, head_dim)), out[d]);
+            out[d] = fmaf(p[j], load_value(type, args->v, j, d, head_dim), out[d]);
 }
 
 static inline float rounded(float x)
@@ -157,6 +213,12 @@ static void attend_f32(const struct attend_args *args)
         attend_query(KV_F32, args, i);
 }
 
+static void attend_q8(const struct attend_args *args)
+{
+    for (size_t i = 0; i < args->n_q; i++)
+        attend_query(KV_Q8, args, i);
+}
+
 static void merge_query(float *m, float *l, float *o, float mc, float lc, const float *oc, size_t head_dim)
 {
     if (lc == 0)
@@ -195,8 +257,10 @@ void attention_scalar(struct kernels *table)
 {
     table->kv_store[KV_BF16] = kv_store_bf16;
     table->kv_store[KV_F32] = kv_store_f32;
+    table->kv_store[KV_Q8] = kv_store_q8;
     table->attend[KV_BF16] = attend_bf16;
     table->attend[KV_F32] = attend_f32;
+    table->attend[KV_Q8] = attend_q8;
     table->attend_merge = attend_merge;
     table->attend_finish = attend_finish;
 }

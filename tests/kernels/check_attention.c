@@ -15,12 +15,12 @@
 #include "tests/kernels/guarded.h"
 #include "tests/kernels/levels.h"
 
-enum { MAX_DIM = 256 };
+enum { MAX_DIM = KV_MAX_HEAD_DIM };
 
-static const size_t head_dims[] = { 16, 32, 48, 64, 80, 96, 112, 128, 256 };
+static const size_t head_dims[] = { 16, 32, 48, 64, 80, 96, 112, 128, 256, MAX_DIM };
 enum { N_HEAD_DIMS = sizeof(head_dims) / sizeof(head_dims[0]) };
 
-/* A chunk whose positions lo .. hi - 1 are stored, over bytes that are NaN in either type. */
+/* A chunk whose positions lo .. hi - 1 are stored, over bytes that are NaN in every type (of q8 the scales). */
 struct chunk {
     void *k, *v;
     float key[KV_CHUNK][MAX_DIM], value[KV_CHUNK][MAX_DIM];     /* as stored: rounded to the type */
@@ -31,6 +31,22 @@ static void *stale(size_t bytes)
     void *p = guarded(bytes);
     memset(p, 0xff, bytes);
     return p;
+}
+
+/* x[head_dim] as it comes back from a chunk. */
+static void as_stored(enum kv_type type, float *x, size_t head_dim)
+{
+    for (size_t d = 0; type == KV_BF16 && d < head_dim; d++)
+        x[d] = bf16_to_float(bf16_from_float(x[d]));
+    for (size_t d = 0; type == KV_Q8 && d < head_dim; d += 32) {
+        const size_t n = head_dim - d < 32 ? head_dim - d : 32;
+        float absmax = 0;
+        for (size_t i = d; i < d + n; i++)
+            absmax = fmaxf(absmax, fabsf(x[i]));
+        const float scale = half_to_float(half_from_float(absmax / 127));
+        for (size_t i = d; i < d + n; i++)
+            x[i] = scale > 0 ? scale * fmaxf(-127, fminf(127, rintf(x[i] * (1 / scale)))) : 0;
+    }
 }
 
 static void fill_chunk(struct chunk *c, const struct kernels *t, enum kv_type type, size_t lo, size_t hi, size_t head_dim,
@@ -44,10 +60,8 @@ static void fill_chunk(struct chunk *c, const struct kernels *t, enum kv_type ty
             c->value[j][d] = rng_float(rng, -2, 2);
         }
         t->kv_store[type](c->k, c->v, (unsigned)j, c->key[j], c->value[j], head_dim);
-        for (size_t d = 0; type == KV_BF16 && d < head_dim; d++) {
-            c->key[j][d] = bf16_to_float(bf16_from_float(c->key[j][d]));
-            c->value[j][d] = bf16_to_float(bf16_from_float(c->value[j][d]));
-        }
+        as_stored(type, c->key[j], head_dim);
+        as_stored(type, c->value[j], head_dim);
     }
 }
 
@@ -182,13 +196,18 @@ static void compare_store(const struct kernels *ref, const struct kernels *opt)
     for (size_t round = 0; round < 200; round++) {
         const enum kv_type type = round % KV_TYPE_COUNT;
         const size_t head_dim = head_dims[rng_below(&rng, N_HEAD_DIMS)], bytes = kv_chunk_bytes(type, head_dim);
+        const float size = round % 2 ? 0 : powf(2, rng_float(&rng, -60, 30));      /* else any bytes: NaN and infinity among them */
         void *k[2] = { stale(bytes), stale(bytes) }, *v[2] = { stale(bytes), stale(bytes) };
         float *key = guarded(head_dim * sizeof(*key)), *value = guarded(head_dim * sizeof(*value));
 
         for (size_t stores = 0; stores < 5; stores++) {         /* at any place; the other bytes stay as they were */
             const unsigned position = rng_below(&rng, KV_CHUNK);
-            rng_bytes(&rng, key, head_dim * sizeof(*key));      /* NaN and infinity among them */
+            rng_bytes(&rng, key, head_dim * sizeof(*key));
             rng_bytes(&rng, value, head_dim * sizeof(*value));
+            for (size_t d = 0; size > 0 && d < head_dim; d++) {
+                key[d] = size * rng_float(&rng, -1, 1);
+                value[d] = size * rng_float(&rng, -1, 1);
+            }
             ref->kv_store[type](k[0], v[0], position, key, value, head_dim);
             opt->kv_store[type](k[1], v[1], position, key, value, head_dim);
         }
@@ -326,9 +345,11 @@ static void merged_chunks_are_softmax_attention(void **state)
     }
 }
 
+/* Also what q8 cannot hold: infinity, and numbers whose scale overflows in half. */
 static void a_nan_in_use_is_not_lost(void **state)
 {
     (void)state;
+    static const float bad[] = { NAN, -NAN, INFINITY, -INFINITY, 8.4e6f, -3e38f };
     static struct chunk c;
     struct kernels t;
     struct rng rng;
@@ -336,21 +357,72 @@ static void a_nan_in_use_is_not_lost(void **state)
     rng_seed(&rng, 6);
     for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
         kernels_fill(&t, level);
-        for (size_t position = 0; position < KV_CHUNK; position += 7) {
+        for (size_t round = 0; round < 60; round++) {
+            const enum kv_type type = round % KV_TYPE_COUNT;
+            const size_t position = rng_below(&rng, KV_CHUNK);
+            const bool in_key = rng_below(&rng, 2);
             struct batch b;
-            float m = 1, l = 2, o[64] = { 0 };
+            float m = 1, l = 2, o[48] = { 0 };
 
-            fill_chunk(&c, &t, KV_BF16, 0, KV_CHUNK, 64, &rng);
-            c.key[position][5] = NAN;
-            t.kv_store[KV_BF16](c.k, c.v, (unsigned)position, c.key[position], c.value[position], 64);
-            random_batch(&b, 1, 64, &rng);
+            fill_chunk(&c, &t, type, 0, KV_CHUNK, 48, &rng);
+            (in_key ? c.key : c.value)[position][37] = bad[type == KV_Q8 ? rng_below(&rng, 6) : rng_below(&rng, 2)];
+            t.kv_store[type](c.k, c.v, (unsigned)position, c.key[position], c.value[position], 48);
+            random_batch(&b, 1, 48, &rng);
             b.lo[0] = 0;
             b.hi[0] = KV_CHUNK;
-            struct attend_args args = args_of(&b, &c, 1, 64, 0);
-            t.attend[KV_BF16](&args);
-            assert_true(isnan(b.sum[0]) && isnan(b.out[0]));
-            t.attend_merge(&m, &l, o, b.max, b.sum, b.out, 1, 64);
-            assert_true(isnan(l) && isnan(o[0]));
+            struct attend_args args = args_of(&b, &c, 1, 48, 0);
+            t.attend[type](&args);
+            assert_true(isnan(b.out[37]) && (isnan(b.sum[0]) || !in_key));
+            t.attend_merge(&m, &l, o, b.max, b.sum, b.out, 1, 48);
+            assert_true(isnan(o[37]) && (isnan(l) || !in_key));
+            guarded_free_all();
+        }
+    }
+}
+
+/* What a block of q8 holds, in bytes: the scale's rounding, its limits, and quants that a rounded scale would put beyond 127. */
+static void q8_blocks_have_the_bytes_of_their_definition(void **state)
+{
+    (void)state;
+    static const struct { float x[3]; half scale; int8_t q[3]; } blocks[] = {
+        { { 127, -1, 0.5f }, 0x3c00, { 127, -1, 0 } },                          /* scale 1; ties to even */
+        { { -127, 1.5f, 2.5f }, 0x3c00, { -127, 2, 2 } },
+        { { 0, -0.0f, 0 }, 0, { 0, 0, 0 } },
+        { { 1e-45f, -1e-40f, 3.7e-6f }, 0, { 0, 0, 0 } },                       /* 3.7e-6 / 127 is less than 2^-25 */
+        { { 127 * 0x1p-24f, 0x1p-24f, -0x1p-23f }, 1, { 127, 1, -2 } },         /* the least scale */
+        { { 127 * 0x1.7p-24f, 0x1.7p-24f, -190 * 0x1p-24f }, 1, { 127, 1, -127 } },     /* 1.496 units: rounded down, quants end at 127 */
+        { { 8.32e6f, -8.32e6f, 65472 }, 0x7bff, { 127, -127, 1 } },             /* near the largest scale */
+        { { 8.33e6f, 1, 1 }, 0x7e00, { 0, 0, 0 } },
+        { { INFINITY, 1, 1 }, 0x7e00, { 0, 0, 0 } },
+        { { NAN, -INFINITY, 1 }, 0x7e00, { 0, 0, 0 } },
+        { { -NAN, 0, 1e-45f }, 0x7e00, { 0, 0, 0 } },
+    };
+    struct kernels t;
+
+    for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+        kernels_fill(&t, level);
+        for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+            const size_t head_dim = 48, bytes = kv_chunk_bytes(KV_Q8, head_dim);
+            int8_t *k = stale(bytes), *v = stale(bytes);
+            float *x = guarded(head_dim * sizeof(*x));
+            const half *k_scale = (half *)(k + KV_CHUNK * head_dim), *v_scale = (half *)(v + KV_CHUNK * head_dim);
+            const size_t at[] = { 3, 31, 16 };
+
+            assert_int_equal(bytes, KV_CHUNK * (48 + 2 * 2));
+            memset(x, 0, head_dim * sizeof(*x));
+            for (size_t j = 0; j < 3; j++)
+                x[at[j]] = blocks[i].x[j];
+            x[40] = 127;                                    /* the other block has a scale of its own */
+            t.kv_store[KV_Q8](k, v, 9, x, x, head_dim);
+            for (size_t j = 0; j < 3; j++) {
+                assert_int_equal(k[at[j] * KV_CHUNK + 9], blocks[i].q[j]);
+                assert_int_equal(v[9 * head_dim + at[j]], blocks[i].q[j]);
+            }
+            assert_int_equal(k_scale[9], blocks[i].scale);
+            assert_int_equal(v_scale[2 * 9], blocks[i].scale);
+            assert_int_equal(k_scale[KV_CHUNK + 9], 0x3c00);
+            assert_int_equal(v_scale[2 * 9 + 1], 0x3c00);
+            assert_int_equal(k[40 * KV_CHUNK + 9], 127);
             guarded_free_all();
         }
     }
@@ -364,21 +436,25 @@ static void nothing_attended_gives_zeros(void **state)
     struct rng rng;
 
     rng_seed(&rng, 7);
-    for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+    for (size_t round = 0; round < KV_TYPE_COUNT * ((size_t)cpu_best_isa() + 1); round++) {
+        const enum kv_type type = round % KV_TYPE_COUNT;
         struct batch b;
-        kernels_fill(&t, level);
-        fill_chunk(&c, &t, KV_F32, 0, 0, 32, &rng);
+        kernels_fill(&t, (enum isa)(round / KV_TYPE_COUNT));
+        fill_chunk(&c, &t, type, 0, 0, 32, &rng);
         random_batch(&b, 2, 32, &rng);
         b.lo[0] = b.lo[1] = 9;
         b.hi[0] = 9;
         b.hi[1] = 3;
         struct attend_args args = args_of(&b, &c, 2, 32, 0);
-        t.attend[KV_F32](&args);
+        t.attend[type](&args);
         for (size_t i = 0; i < 64; i++)
             assert_true(b.out[i] == 0);
         assert_true(b.max[0] == -INFINITY && b.sum[0] == 0 && b.max[1] == -INFINITY && b.sum[1] == 0);
         t.attend_finish(b.out, b.out, 0, 32);
         assert_true(b.out[0] == 0 && b.out[31] == 0);
+        new_results(&b, 0, 32);                         /* no queries: nothing is written */
+        args = args_of(&b, &c, 0, 32, 0);
+        t.attend[type](&args);
         guarded_free_all();
     }
 }
@@ -388,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merged_chunks_are_softmax_attention),
         cmocka_unit_test(a_nan_in_use_is_not_lost),
+        cmocka_unit_test(q8_blocks_have_the_bytes_of_their_definition),
         cmocka_unit_test(nothing_attended_gives_zeros),
         cmocka_unit_test(levels_agree_on_attention),
         cmocka_unit_test(batch_mates_change_nothing),

@@ -73,7 +73,7 @@ struct problem random_problem(enum dtype type, enum activation act, size_t m, si
             rows[r] = p.rows + (16 * panel + r) * row_bytes;
             file_random_row(type, p.rows + (16 * panel + r) * row_bytes, k, range, rng);
         }
-        assert_int_equal(panel_pack(type, p.w + panel * bytes, rows, k), -1);
+        assert_int_equal(panel_pack(type, p.w + panel * bytes, rows, k), 0);
     }
     random_activations(&p, range, rng);
     return p;

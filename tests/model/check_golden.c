@@ -105,8 +105,8 @@ int main(int argc, char **argv)
     struct tally t = { 0 };
 
     if (argc < 3) {
-        fputs("usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--gemm onednn|openblas] [--kl B] [--logprob B] [--llama-cpp]"
-              " [--threads N]\n", stderr);
+        fputs("usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kv-type q8] [--gemm onednn|openblas] [--kl B]"
+              " [--logprob B] [--llama-cpp] [--threads N]\n", stderr);
         return 2;
     }
     for (int i = 3; i < argc; i++) {
@@ -117,6 +117,8 @@ int main(int argc, char **argv)
             o.activations = ACTIVATIONS_F32, o.kv_type = KV_F32, i++;
         else if (!strcmp(argv[i], "--activations") && !strcmp(value, "bf16"))
             o.activations = ACTIVATIONS_BF16, i++;
+        else if (!strcmp(argv[i], "--kv-type") && !strcmp(value, "q8"))
+            o.kv_type = KV_Q8, i++;
         else if (!strcmp(argv[i], "--gemm"))
             o.gemm = !strcmp(value, "onednn") ? GEMM_ONEDNN : GEMM_OPENBLAS, i++;
         else if (!strcmp(argv[i], "--kl"))

@@ -61,7 +61,7 @@ static void full_product(const struct gguf *g, const char *name, enum isa lowest
     struct run want, first;
 
     for (enum isa isa = lowest; isa <= highest; isa++) {
-        requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_AUTO }, &want, NULL);
+        requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_AUTO, KV_BF16 }, &want, NULL);
         const bool is_first = isa == lowest || !levels_agree(isa, isa - 1);
         if (is_first) {
             if (isa != lowest)
@@ -72,11 +72,12 @@ static void full_product(const struct gguf *g, const char *name, enum isa lowest
             for (size_t t = 0; t < N_THREADS; t++)
                 for (size_t c = 0; c < N_CHUNKS; c++)
                     for (int together = 0; together < 2; together++)
-                        compare(g, &(struct setting){ nodes[n], threads[t], chunks[c], together, isa, false, GEMM_AUTO }, &want, name);
+                        compare(g, &(struct setting){ nodes[n], threads[t], chunks[c], together, isa, false, GEMM_AUTO, KV_BF16 }, &want,
+                                name);
         /* Few pages: sequences are preempted and computed again. */
-        compare(g, &(struct setting){ 2, 2, 64, true, isa, true, GEMM_AUTO }, &want, name);
+        compare(g, &(struct setting){ 2, 2, 64, true, isa, true, GEMM_AUTO, KV_BF16 }, &want, name);
         /* Every arithmetic is defined in plain C: the levels agree, too. */
-        compare(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_AUTO }, &first, "levels");
+        compare(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_AUTO, KV_BF16 }, &first, "levels");
         if (!is_first)
             requests_free(&want);
     }
@@ -93,10 +94,23 @@ static void two_roles(const struct gguf *g, const char *name, enum isa isa)
 
     if (isa < ISA_AVX512)
         return;
-    requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_ONEDNN }, &want, NULL);
-    compare(g, &(struct setting){ 1, 2, 7, true, isa, false, GEMM_ONEDNN }, &want, name);
-    compare(g, &(struct setting){ 1, 2, 64, true, isa, true, GEMM_ONEDNN }, &want, name);
-    compare(g, &(struct setting){ 3, 2, 512, true, isa, false, GEMM_ONEDNN }, &want, name);
+    requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_ONEDNN, KV_BF16 }, &want, NULL);
+    compare(g, &(struct setting){ 1, 2, 7, true, isa, false, GEMM_ONEDNN, KV_BF16 }, &want, name);
+    compare(g, &(struct setting){ 1, 2, 64, true, isa, true, GEMM_ONEDNN, KV_BF16 }, &want, name);
+    compare(g, &(struct setting){ 3, 2, 512, true, isa, false, GEMM_ONEDNN, KV_BF16 }, &want, name);
+    requests_free(&want);
+}
+
+/* int8 KV has one definition at all levels. */
+static void q8_cache(const struct gguf *g, const char *name, enum isa isa)
+{
+    struct run want;
+
+    requests_run(g, &(struct setting){ 1, 1, 64, false, isa, false, GEMM_AUTO, KV_Q8 }, &want, NULL);
+    compare(g, &(struct setting){ 2, 3, 7, true, isa, false, GEMM_AUTO, KV_Q8 }, &want, name);
+    compare(g, &(struct setting){ 3, 2, 512, true, isa, true, GEMM_AUTO, KV_Q8 }, &want, name);
+    for (enum isa lower = ISA_SCALAR; lower < isa; lower++)
+        compare(g, &(struct setting){ 1, 2, 64, true, lower, false, GEMM_AUTO, KV_Q8 }, &want, "levels, q8");
     requests_free(&want);
 }
 
@@ -105,10 +119,10 @@ static void several_nodes(const struct gguf *g, const char *name, enum isa isa)
 {
     struct run want;
 
-    requests_run(g, &(struct setting){ 1, 1, 64, false, isa, false, GEMM_AUTO }, &want, NULL);
-    compare(g, &(struct setting){ 1, 3, 7, true, isa, false, GEMM_AUTO }, &want, name);
-    compare(g, &(struct setting){ 2, 3, 64, true, isa, true, GEMM_AUTO }, &want, name);
-    compare(g, &(struct setting){ 3, 5, 512, false, isa, false, GEMM_AUTO }, &want, name);
+    requests_run(g, &(struct setting){ 1, 1, 64, false, isa, false, GEMM_AUTO, KV_BF16 }, &want, NULL);
+    compare(g, &(struct setting){ 1, 3, 7, true, isa, false, GEMM_AUTO, KV_BF16 }, &want, name);
+    compare(g, &(struct setting){ 2, 3, 64, true, isa, true, GEMM_AUTO, KV_BF16 }, &want, name);
+    compare(g, &(struct setting){ 3, 5, 512, false, isa, false, GEMM_AUTO, KV_BF16 }, &want, name);
     requests_free(&want);
 }
 
@@ -116,18 +130,18 @@ static void one_axis_at_a_time(const struct gguf *g, const char *name, enum isa 
 {
     struct run want;
 
-    requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_AUTO }, &want, NULL);
+    requests_run(g, &(struct setting){ 1, 1, 512, false, isa, false, GEMM_AUTO, KV_BF16 }, &want, NULL);
     for (size_t i = 1; i < N_NODES; i++)
-        compare(g, &(struct setting){ nodes[i], 2, 512, true, isa, false, GEMM_AUTO }, &want, name);
+        compare(g, &(struct setting){ nodes[i], 2, 512, true, isa, false, GEMM_AUTO, KV_BF16 }, &want, name);
     for (size_t i = 1; i < N_THREADS; i++)
-        compare(g, &(struct setting){ 1, threads[i], 512, true, isa, false, GEMM_AUTO }, &want, name);
+        compare(g, &(struct setting){ 1, threads[i], 512, true, isa, false, GEMM_AUTO, KV_BF16 }, &want, name);
     for (size_t i = 0; i < N_CHUNKS; i++)
-        compare(g, &(struct setting){ 1, 2, chunks[i], true, isa, false, GEMM_AUTO }, &want, name);
-    compare(g, &(struct setting){ 1, 2, 64, false, isa, false, GEMM_AUTO }, &want, name);
-    compare(g, &(struct setting){ 1, 2, 64, true, isa, true, GEMM_AUTO }, &want, name);
+        compare(g, &(struct setting){ 1, 2, chunks[i], true, isa, false, GEMM_AUTO, KV_BF16 }, &want, name);
+    compare(g, &(struct setting){ 1, 2, 64, false, isa, false, GEMM_AUTO, KV_BF16 }, &want, name);
+    compare(g, &(struct setting){ 1, 2, 64, true, isa, true, GEMM_AUTO, KV_BF16 }, &want, name);
     for (enum isa lower = ISA_SCALAR; lower < isa; lower++)
         if (levels_agree(lower, isa))
-            compare(g, &(struct setting){ 1, 2, 512, true, lower, false, GEMM_AUTO }, &want, "levels");
+            compare(g, &(struct setting){ 1, 2, 512, true, lower, false, GEMM_AUTO, KV_BF16 }, &want, "levels");
     requests_free(&want);
 }
 
@@ -172,6 +186,7 @@ int main(int argc, char **argv)
             full_product(g, tiny_names[kind], kind <= TINY_GEMMA ? ISA_SCALAR : isa, isa);
         if (!emulated)
             two_roles(g, tiny_names[kind], isa);
+        q8_cache(g, tiny_names[kind], isa);
         gguf_close(g);
         close(fd);
         unlink(path);

@@ -65,7 +65,7 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
         .prefill_chunk = s->chunk,
         .reserve_tokens = s->few_pages ? 1 : 0,
         .model = { .n_threads = s->threads, .n_virtual_nodes = s->nodes, .isa_given = true, .isa = s->isa,
-                   .isa_unchecked = s->isa > cpu_best_isa(), .gemm = s->gemm, .n_ctx = 512, .max_batch = N_REQUESTS,
+                   .isa_unchecked = s->isa > cpu_best_isa(), .gemm = s->gemm, .kv_type = s->kv_type, .n_ctx = 512, .max_batch = N_REQUESTS,
                    .full_contexts = s->few_pages ? 1 : 4 },
     };
     struct engine *e;

@@ -30,6 +30,7 @@ struct setting {
     enum isa isa;                           /* may be above the machine's, if its instructions are emulated */
     bool few_pages;                         /* one context's KV pages, handed out greedily: sequences are preempted */
     enum gemm_choice gemm;
+    enum kv_type kv_type;
 };
 
 /* Runs them and ends the engine. `ready`, if not NULL, sees the engine before the first request. Ends the program when the engine does

@@ -81,6 +81,11 @@ static void add_norm(struct gguf_writer *w, const char *name, uint64_t n, struct
 
 void tiny_model_write(const char *path, enum tiny_kind kind)
 {
+    tiny_model_write_aligned(path, kind, 32);
+}
+
+void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t alignment)
+{
     static const enum dtype types[LAYERS][7] = {    /* q, k, v, o, gate, up, down */
         { DTYPE_Q4_K, DTYPE_F16, DTYPE_Q6_K, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0 },
         { DTYPE_Q5_K, DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q5_0, DTYPE_Q4_0, DTYPE_Q4_K },
@@ -95,6 +100,9 @@ void tiny_model_write(const char *path, enum tiny_kind kind)
 
     rng_seed(&rng, 1 + (uint64_t)kind);
     gguf_writer_init(&w);
+    w.alignment = alignment;
+    if (alignment != 32)
+        gguf_writer_u32(&w, "general.alignment", (uint32_t)alignment);
 #define KEY(suffix) (snprintf(key, sizeof(key), "%s.%s", arch, suffix), key)
     gguf_writer_string(&w, "general.architecture", arch);
     gguf_writer_u32(&w, KEY("block_count"), LAYERS);

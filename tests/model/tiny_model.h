@@ -7,6 +7,8 @@
 #ifndef FOURWAY_TESTS_MODEL_TINY_MODEL_H
 #define FOURWAY_TESTS_MODEL_TINY_MODEL_H
 
+#include <stdint.h>
+
 enum { TINY_VOCAB = 600 };
 
 enum tiny_kind {
@@ -17,6 +19,9 @@ enum tiny_kind {
     TINY_KINDS
 };
 extern const char *const tiny_names[TINY_KINDS];
+
+/* As tiny_model_write, with tensors at multiples of `alignment` (8 .. 4096) instead of 32. */
+void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t alignment);
 
 /* Writes the file; ends the program when it cannot. The same bytes every time. */
 void tiny_model_write(const char *path, enum tiny_kind kind);

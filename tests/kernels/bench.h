@@ -30,7 +30,7 @@ struct bench {
     struct place_arena arenas[TOPOLOGY_MAX_NODES];
     size_t n_workers, n_nodes;
     size_t worker_bytes;                        /* of a worker's slice: together far more than any cache */
-    double read_per_s, peak_per_s[ACT_COUNT];   /* the best of all so far: bytes and operations, all workers */
+    double read_per_s, peak_per_s[ACT_COUNT];   /* bytes and operations, all workers: the best median so far */
     struct output *output;
 };
 

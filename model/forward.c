@@ -26,6 +26,7 @@ struct context {
     float *x;                   /* residual stream: the worker's or the node's */
     unsigned char *act_in;
     size_t begin, end;          /* tokens of the per-token passes */
+    struct profile *profile;    /* worker 0's, or NULL */
 };
 
 void prepare_activations(const struct model *m, enum site site, unsigned char *record, float *x, size_t begin, size_t end)
@@ -256,6 +257,7 @@ static void token_pass(const struct context *c, const struct norm *post, const s
             add_outputs(c, t, post);
         norm_activations(c, t, norm, site, c->act_in + t * c->m->sites[site].token_bytes);
     }
+    profile_mark(c->profile, PROFILE_NORMS);
     barrier_unless_private(c);
 }
 
@@ -330,7 +332,9 @@ static void project_out(const struct context *c, const struct matrix *x, enum si
 
     pool_share_node(c->w, own_panels(c, &m->d_split), &begin, &end);
     multiply(c, x, site, records, m->n_tokens, begin, end, c->node->y + (m->d_split.start[c->w->node] + begin) * PANEL_ROWS, m->d_out);
+    profile_mark(c->profile, PROFILE_WEIGHTS);
     exchange(c, buffer_y, m->d_out * sizeof(float), columns_y, 1);
+    profile_mark(c->profile, PROFILE_EXCHANGE);
 }
 
 static void gate_and_up(const struct context *c, const struct layer *l)
@@ -344,6 +348,7 @@ static void gate_and_up(const struct context *c, const struct layer *l)
         size_t to = p + step < 2 * end ? p + step : 2 * end, rows = (to - p) * PANEL_ROWS;
         multiply(c, &l->gate, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile, rows);
         multiply(c, &l->up, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile2, rows);
+        profile_mark(c->profile, PROFILE_WEIGHTS);
         for (size_t t = 0; t < n; t++) {
             float *gate = c->own->tile + t * rows;
             if (m->config.ffn_activation == FFN_GELU)
@@ -353,6 +358,7 @@ static void gate_and_up(const struct context *c, const struct layer *l)
             prepare_activations(m, SITE_FFN_MID, c->node->act_mid + t * m->sites[SITE_FFN_MID].token_bytes, gate, (first + p) * PANEL_ROWS,
                                 (first + to) * PANEL_ROWS);
         }
+        profile_mark(c->profile, PROFILE_NORMS);
     }
 }
 
@@ -365,18 +371,23 @@ static void run_layer(const struct context *c, size_t i)
 
     token_pass(c, post, &l->attn_norm, SITE_ATTN_IN);
     project_qkv(c, l);
+    profile_mark(c->profile, PROFILE_WEIGHTS);
     pool_barrier_node(c->w);
     rotate_and_store(c, l, i);
+    profile_mark(c->profile, PROFILE_ROPE);
     pool_barrier_node(c->w);
     attention_run(m, c->w, i);
     if (m->heads_straddle)
         prepare_straddling(c);
+    profile_mark(c->profile, PROFILE_ATTENTION);
     exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].token_bytes, columns_attn, 3);
+    profile_mark(c->profile, PROFILE_EXCHANGE);
     project_out(c, &l->o, SITE_ATTN_OUT, c->node->act_attn);
 
     token_pass(c, &l->post_attn_norm, &l->ffn_norm, SITE_FFN_IN);
     gate_and_up(c, l);
     exchange(c, buffer_mid, m->sites[SITE_FFN_MID].token_bytes, columns_mid, 3);
+    profile_mark(c->profile, PROFILE_EXCHANGE);
     project_out(c, &l->down, SITE_FFN_MID, c->node->act_mid);
 }
 
@@ -397,6 +408,7 @@ static void output_logits(const struct context *c)
         add_outputs(c, m->logit_tokens[i], &last->post_ffn_norm);
         norm_activations(c, m->logit_tokens[i], &m->output_norm, SITE_HEAD_IN, c->act_in + i * stride);
     }
+    profile_mark(c->profile, PROFILE_NORMS);
     barrier_unless_private(c);
 
     pool_share_node(c->w, (n_panels + per_segment - 1) / per_segment, &begin, &end);
@@ -404,6 +416,7 @@ static void output_logits(const struct context *c)
         size_t from = s * per_segment, to = from + per_segment < n_panels ? from + per_segment : n_panels;
         size_t id = (first + from) * PANEL_ROWS, ids = (to - from) * PANEL_ROWS;
         multiply(c, &m->head, SITE_HEAD_IN, c->act_in, n, from, to, m->logits + id, m->vocab_padded);
+        profile_mark(c->profile, PROFILE_WEIGHTS);
         if (id + ids > m->config.vocab_size)
             ids = m->config.vocab_size - id;
         for (size_t i = 0; i < n; i++) {
@@ -412,6 +425,7 @@ static void output_logits(const struct context *c)
                 m->kernels.softcap(logits, m->config.final_softcap, ids);
             m->kernels.segment_stats(&m->stats[i * m->n_segments + id / VOCAB_SEGMENT], logits, ids);
         }
+        profile_mark(c->profile, PROFILE_LOGITS);
     }
 }
 
@@ -419,7 +433,7 @@ static void step_worker(const struct worker *w, void *arg)
 {
     struct model *m = arg;
     struct context c = { .m = m, .w = w, .node = &m->nodes[w->node], .own = &m->workers[w->index],
-                         .is_private = m->n_tokens <= PRIVATE_TOKENS };
+                         .is_private = m->n_tokens <= PRIVATE_TOKENS, .profile = w->index == 0 ? m->profile : NULL };
 
     c.x = c.is_private ? c.own->x : c.node->x;
     c.act_in = c.is_private ? c.own->act_in : c.node->act_in;
@@ -427,7 +441,9 @@ static void step_worker(const struct worker *w, void *arg)
     if (!c.is_private)
         pool_share_node(w, m->n_tokens, &c.begin, &c.end);
     embed(&c);
+    profile_mark(c.profile, PROFILE_OTHER);
     fill_rope(&c);
+    profile_mark(c.profile, PROFILE_ROPE);
     for (size_t i = 0; i < m->config.n_layers; i++)
         run_layer(&c, i);
     output_logits(&c);
@@ -436,6 +452,7 @@ static void step_worker(const struct worker *w, void *arg)
 void model_step(struct model *m, const struct step_token *tokens, size_t n)
 {
     assert(n >= 1 && n <= m->max_step_tokens);
+    profile_begin(m->profile);
     m->tokens = tokens;
     m->n_tokens = n;
     m->n_logits = 0;
@@ -448,6 +465,7 @@ void model_step(struct model *m, const struct step_token *tokens, size_t n)
     }
     attention_plan(m);
     pool_run(m->pool, step_worker, m);
+    profile_end(m->profile, n);
 }
 
 const float *model_logits(const struct model *m, size_t i)

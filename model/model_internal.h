@@ -12,6 +12,7 @@
 #include "model/forward.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/profile.h"
 #include "numa/place.h"
 #include "numa/pool.h"
 #include "weights/gguf.h"
@@ -139,6 +140,7 @@ struct model {
     const struct step_token *tokens;
     size_t n_tokens, n_logits, n_blocks, most_chunks;
     struct attention_block *blocks;         /* [max_step_tokens] */
+    struct profile *profile;                /* NULL: nobody looks */
 
     uint64_t n_params, weight_bytes, step_weight_bytes, step_params;
     double load_s;

@@ -81,7 +81,7 @@ void flag_wait(struct flag *f, uint64_t epoch, const struct patience *patience)
     flag_sleep(f, epoch);
 }
 
-void pool_barrier_node(const struct worker *w)
+static void cross_node(const struct worker *w)
 {
     struct pool *p = w->pool;
     struct pool_node *node = p->nodes[w->node];
@@ -94,7 +94,7 @@ void pool_barrier_node(const struct worker *w)
         flag_wait(&node->released, next, &p->patience);
 }
 
-void pool_barrier_all(const struct worker *w)
+static void cross_all(const struct worker *w)
 {
     struct pool *p = w->pool;
     struct pool_node *node = p->nodes[w->node];
@@ -112,4 +112,29 @@ void pool_barrier_all(const struct worker *w)
             flag_wait(&p->nodes[(w->node + i) % p->n_nodes]->crossed, crossing, &p->patience);
     }
     flag_raise(&node->released, next);
+}
+
+/* Reading the clock twice costs as much as the barrier itself: only while somebody counts. */
+static inline void cross(const struct worker *w, void (*how)(const struct worker *w))
+{
+    struct pool_waits *waits = &w->pool->threads[w->index].waits;
+
+    if (!w->pool->counts_waits) {
+        how(w);
+        return;
+    }
+    const uint64_t start = clock_now_ns();
+    how(w);
+    waits->barriers++;
+    waits->ns += clock_now_ns() - start;
+}
+
+void pool_barrier_node(const struct worker *w)
+{
+    cross(w, cross_node);
+}
+
+void pool_barrier_all(const struct worker *w)
+{
+    cross(w, cross_all);
 }

@@ -291,6 +291,18 @@ const struct topology *pool_topology(const struct pool *p)
     return p->topology;
 }
 
+void pool_count_waits(struct pool *p, bool on)
+{
+    for (size_t k = 0; k < p->n_workers && on; k++)
+        p->threads[k].waits = (struct pool_waits){ 0 };
+    p->counts_waits = on;
+}
+
+struct pool_waits pool_worker_waits(const struct pool *p, size_t worker)
+{
+    return p->threads[worker].waits;
+}
+
 /* Part i of n units over k: the first n mod k parts have one more. */
 static void share(size_t n, size_t i, size_t k, size_t *begin, size_t *end)
 {

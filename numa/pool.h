@@ -8,6 +8,7 @@
 #ifndef FOURWAY_NUMA_POOL_H
 #define FOURWAY_NUMA_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -53,6 +54,14 @@ void pool_release_caller(struct pool *p);
 /* Inside fn: wait for all workers of this worker's node / of all nodes. All of them must call it. Full memory ordering. */
 void pool_barrier_node(const struct worker *w);
 void pool_barrier_all(const struct worker *w);
+
+/*
+ * What barriers cost a worker: how many it went through, of either kind, and how long it was in them. Counted from the call that turns
+ * counting on; while it is off a barrier looks at one flag. Called between pool_runs; a worker may ask for its own numbers within one.
+ */
+struct pool_waits { uint64_t barriers, ns; };
+void pool_count_waits(struct pool *p, bool on);
+struct pool_waits pool_worker_waits(const struct pool *p, size_t worker);
 
 /* Split n units over the workers of this worker's node (or of the pool): units [*begin, *end). */
 void pool_share_node(const struct worker *w, size_t n, size_t *begin, size_t *end);

@@ -48,6 +48,7 @@ struct patience {
 struct pool_thread {
     struct worker worker;
     pthread_t thread;           /* unused for worker 0 */
+    struct pool_waits waits;    /* written by this worker alone; the CPU set keeps the next one's place lines away */
     struct id_set cpus;
 };
 
@@ -56,6 +57,7 @@ struct pool {
     size_t n_nodes, n_workers;
     struct pool_node *nodes[TOPOLOGY_MAX_NODES];
     struct patience patience;
+    bool counts_waits;
     bool confine;               /* keep each worker to the CPUs of its pool_thread */
 
     struct pool_thread *threads;

@@ -101,12 +101,14 @@ def run_fourway(model, threads, prompt, generate, batches):
 
 
 def print_rates(peer, tests, ours, theirs):
-    """A table of the medians over the rounds, tests as {key: name}; returns its rows for a JSON file, with every round's number."""
+    """A table over the rounds, tests as {key: name}: medians, smallest and largest, and the ratio of the medians. Returns its rows for a
+    JSON file, with every round's number."""
     rows = []
     print(f"| test | fourway | {peer} | ratio |\n| --- | ---: | ---: | ---: |")
     for key, name in tests.items():
-        mine, other = (statistics.median(rates[key] for rates in side) for side in (ours, theirs))
-        rows.append({"test": name, "fourway": mine, "peer": other,
-                     "rounds": {"fourway": [rates[key] for rates in ours], "peer": [rates[key] for rates in theirs]}})
-        print(f"| {name} | {mine:.1f} | {other:.1f} | {mine / other:.2f} |")
+        sides = [[rates[key] for rates in side] for side in (ours, theirs)]
+        mine, other = map(statistics.median, sides)
+        rows.append({"test": name, "fourway": mine, "peer": other, "rounds": dict(zip(("fourway", "peer"), sides))})
+        shown = (f"{statistics.median(side):.1f} ({min(side):.1f} .. {max(side):.1f})" for side in sides)
+        print(f"| {name} | {' | '.join(shown)} | {mine / other:.2f} |")
     return rows

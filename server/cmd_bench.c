@@ -4,7 +4,8 @@
  * llama-bench's method: random tokens; "pp" reads a prompt of N tokens into an empty cache, "tg" generates N tokens from an empty one,
  * after a warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this
  * run (MBU):
- * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second.
+ * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second. With --profile each test runs
+ * once more, with clocks inside the steps: where their time goes.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "model/forward.h"
+#include "model/profile.h"
 #include "server/commands.h"
 #include "server/options.h"
 #include "server/progress.h"
@@ -31,6 +33,8 @@ struct bench {
     struct kv_sequence *sequences;
     struct step_token *tokens;
     uint64_t random;
+    bool profile;
+    uint64_t step_ns;                   /* in model_step so far */
 };
 
 struct result {
@@ -38,12 +42,21 @@ struct result {
     size_t batch;
     double median, min, max;            /* tok/s */
     double step_ms, gb_per_s, mbu, mfu;
+    struct profile profile;             /* of one more repetition; no steps without --profile */
+    uint64_t profile_ns;                /* in model_step, by the caller's clock */
 };
 
 static int32_t random_token(struct bench *b)
 {
     b->random = b->random * 6364136223846793005u + 1442695040888963407u;       /* Knuth's MMIX generator */
     return (int32_t)((b->random >> 33) % model_config(b->model)->vocab_size);
+}
+
+static void step(struct bench *b, size_t n)
+{
+    const uint64_t start = clock_now_ns();
+    model_step(b->model, b->tokens, n);
+    b->step_ns += clock_now_ns() - start;
 }
 
 /* Read `n` prompt tokens into the empty sequence 0. */
@@ -56,7 +69,7 @@ static void run_prompt(struct bench *b, size_t n)
         size_t k = n - i < CHUNK ? n - i : CHUNK;
         for (size_t j = 0; j < k; j++)
             b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n, ROLE_PROMPT };
-        model_step(b->model, b->tokens, k);
+        step(b, k);
     }
     kv_cache_release(model_kv_cache(b->model), s);
 }
@@ -70,7 +83,7 @@ static void run_decode(struct bench *b, size_t n, size_t batch)
             kv_cache_reserve(kv, &b->sequences[j], i + 1);
             b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true, ROLE_GENERATED };
         }
-        model_step(b->model, b->tokens, batch);
+        step(b, batch);
     }
     for (size_t j = 0; j < batch; j++)
         kv_cache_release(kv, &b->sequences[j]);
@@ -82,6 +95,24 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static void run(struct bench *b, size_t n, size_t batch)
+{
+    if (batch)
+        run_decode(b, n, batch);
+    else
+        run_prompt(b, n);
+}
+
+static void profile(struct bench *b, size_t n, size_t batch, struct result *r)
+{
+    const uint64_t before = b->step_ns;
+
+    model_profile(b->model, &r->profile);
+    run(b, n, batch);
+    model_profile(b->model, NULL);
+    r->profile_ns = b->step_ns - before;
+}
+
 /* One row: `n` tokens of one prompt (batch 0), or n steps of `batch` sequences. */
 static struct result measure(struct bench *b, size_t n, size_t batch)
 {
@@ -90,18 +121,14 @@ static struct result measure(struct bench *b, size_t n, size_t batch)
     double rates[MAX_REPS];
 
     snprintf(r.test, sizeof(r.test), batch ? "tg%zu" : "pp%zu", n);
-    if (batch)
-        run_decode(b, n < 8 ? n : 8, batch);
-    else
-        run_prompt(b, n);
+    run(b, batch && n > 8 ? 8 : n, batch);
     for (size_t i = 0; i < b->reps; i++) {
         uint64_t start = clock_now_ns();
-        if (batch)
-            run_decode(b, n, batch);
-        else
-            run_prompt(b, n);
+        run(b, n, batch);
         rates[i] = n_tokens / ((double)(clock_now_ns() - start) / 1e9);
     }
+    if (b->profile)
+        profile(b, n, batch, &r);
     qsort(rates, b->reps, sizeof(*rates), compare_doubles);
     r.min = rates[0];
     r.max = rates[b->reps - 1];
@@ -146,6 +173,39 @@ static uint64_t resident_bytes(void)
     return resident * 4096;
 }
 
+static double part_share(const struct result *r, enum profile_part part)
+{
+    return (double)r->profile.ns[part] / (double)r->profile_ns;
+}
+
+static void print_profile(const struct result *r, size_t n)
+{
+    printf("\nwhere a step's time goes, on worker 0 (one more repetition of each test, with clocks in it)\n%-8s %6s %9s", "test", "batch",
+           "step ms");
+    for (enum profile_part part = 0; part < PROFILE_PARTS; part++)
+        printf(" %9s", profile_part_names[part]);
+    printf(" %9s %10s\n", "barriers", "a token");
+    for (size_t i = 0; i < n; i++) {
+        const struct profile *p = &r[i].profile;
+        printf("%-8s %6zu %9.3f", r[i].test, r[i].batch, (double)r[i].profile_ns / 1e6 / (double)p->n_steps);
+        for (enum profile_part part = 0; part < PROFILE_PARTS; part++)
+            printf(" %8.1f%%", 100 * part_share(&r[i], part));
+        printf(" %9.1f %10.1f\n", (double)p->n_barriers / (double)p->n_steps, (double)p->n_barriers / (double)p->n_tokens);
+    }
+}
+
+static json_t *profile_json(const struct result *r)
+{
+    const struct profile *p = &r->profile;
+    json_t *parts = json_object();
+
+    for (enum profile_part part = 0; part < PROFILE_PARTS; part++)
+        json_object_set_new(parts, profile_part_names[part], json_real(part_share(r, part)));
+    return json_pack("{s:f, s:o, s:f, s:f}", "step_ms", (double)r->profile_ns / 1e6 / (double)p->n_steps, "parts", parts,
+                     "barriers_per_step", (double)p->n_barriers / (double)p->n_steps, "barriers_per_token",
+                     (double)p->n_barriers / (double)p->n_tokens);
+}
+
 static void print_text(const struct bench *b, const char *path, const struct result *r, size_t n)
 {
     printf("model     %s (%.1f M parameters, %.1f MB)\n", path, (double)b->info.n_params / 1e6, (double)b->file_bytes / 1e6);
@@ -161,16 +221,21 @@ static void print_text(const struct bench *b, const char *path, const struct res
         printf("%-8s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms,
                r[i].gb_per_s, 100 * r[i].mbu, 100 * r[i].mfu);
     }
+    if (b->profile)
+        print_profile(r, n);
 }
 
 static void print_json(const struct bench *b, const char *path, const struct result *r, size_t n)
 {
     json_t *results = json_array();
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         json_array_append_new(results, json_pack("{s:s, s:I, s:{s:f, s:f, s:f}, s:f, s:f, s:f, s:f}", "test", r[i].test, "batch",
                                                  (json_int_t)r[i].batch, "tok_per_s", "median", r[i].median, "min", r[i].min, "max",
                                                  r[i].max, "gb_per_s", r[i].gb_per_s, "mbu", r[i].mbu, "mfu", r[i].mfu, "step_ms",
                                                  r[i].step_ms));
+        if (b->profile)
+            json_object_set_new(json_array_get(results, i), "profile", profile_json(&r[i]));
+    }
     json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:o}", "model", path, "params",
                             (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",
                             b->info.gemm, "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
@@ -254,7 +319,7 @@ int cmd_bench(int argc, char **argv)
     const char *args[1];
     size_t n_args;
     char path[4096];
-    struct option options[5 + MODEL_FLAGS_OPTIONS] = {
+    struct option options[6 + MODEL_FLAGS_OPTIONS] = {
         { .name = "prompt", .letter = 'p', .type = OPTION_U64, .out = &b.prompt, .metavar = "N", .least = 0, .most = 1 << 20,
           .help = "tokens of the prompt to read; 0: no such row (default 512)" },
         { .name = "gen", .letter = 'n', .type = OPTION_U64, .out = &b.gen, .metavar = "N", .least = 0, .most = 1 << 20,
@@ -263,18 +328,20 @@ int cmd_bench(int argc, char **argv)
           .help = "sequences at once, a row each (default 1,4,16)" },
         { .name = "reps", .letter = 'r', .type = OPTION_U64, .out = &b.reps, .metavar = "N", .least = 1, .most = MAX_REPS,
           .help = "repetitions after one warm-up; the median counts (default 5)" },
+        { .name = "profile", .type = OPTION_FLAG, .out = &b.profile,
+          .help = "once more each, to say where a step's time goes and how many barriers it takes" },
         { .name = "json", .type = OPTION_FLAG, .out = &json, .help = "one JSON object on stdout" },
     };
     const struct command command = {
         .name = "bench", .usage = "bench MODEL [options]",
         .summary = "Measure prefill (ppN) and decode (tgN) beside this machine's own measured read bandwidth and integer peak.",
-        .options = options, .n_options = 5 + MODEL_FLAGS_OPTIONS, .min_args = 1, .max_args = 1,
+        .options = options, .n_options = 6 + MODEL_FLAGS_OPTIONS, .min_args = 1, .max_args = 1,
         .epilogue = "MBU: bytes that a decode step must read, in the file's encoding, as a share of the measured reads.\n"
                     "MFU: multiply-adds of the weights as a share of the measured int8 peak.",
     };
 
     model_flags_init(&flags);
-    model_flags_options(&flags, options + 5);
+    model_flags_options(&flags, options + 6);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;

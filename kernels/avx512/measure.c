@@ -3,18 +3,37 @@
 
 #include "kernels/kernels_internal.h"
 
+/*
+ * Four streams a megabyte apart, each prefetched a kilobyte ahead: no multiplication may read faster than this, whose panels come with
+ * prefetches, too. Zen 5, virtual machine, two cores; GB/s, medians of 15 passes over 256 MB a core, variants in turn, in two runs:
+ *                                         1 core     2 cores
+ *     one stream                        34.9, 36.9  45.1, 49.7
+ *     one stream, prefetch 4 KB ahead   38.0        46.1
+ *     2, 4, 8 streams                   39.0, 38.2, 35.4    46.3, 46.4, 46.5
+ *     4 streams, prefetch 0.5 KB ahead  42.6        51.5
+ *     4 streams, prefetch 1 KB          43.2        51.8    (to all caches instead of non-temporal: 43.2, 51.0)
+ *     4 streams, prefetch 4 KB          41.9        51.6
+ *     4 streams 64 KB apart, 1 KB       42.5        51.5
+ *     8 streams, prefetch 2 KB          41.5        51.1
+ */
 static uint64_t read_stream(const void *p, size_t bytes)
 {
+    enum { STREAMS = 4, APART = 1 << 20, AHEAD = 1024 };
     const uint8_t *at = p;
-    __m512i sum[4] = { 0 };
+    __m512i sum[STREAMS] = { 0 };
     size_t i = 0;
 
-    for (; i + 256 <= bytes; i += 256) {
-        sum[0] = _mm512_add_epi64(sum[0], _mm512_loadu_si512(at + i));
-        sum[1] = _mm512_add_epi64(sum[1], _mm512_loadu_si512(at + i + 64));
-        sum[2] = _mm512_add_epi64(sum[2], _mm512_loadu_si512(at + i + 128));
-        sum[3] = _mm512_add_epi64(sum[3], _mm512_loadu_si512(at + i + 192));
+    for (; i + STREAMS * APART <= bytes; i += STREAMS * APART) {
+        for (size_t j = i; j < i + APART; j += 64) {
+#pragma GCC unroll 4
+            for (size_t s = 0; s < STREAMS; s++) {
+                _mm_prefetch((const char *)at + j + s * APART + AHEAD, _MM_HINT_NTA);       /* past the end, too: it cannot fault */
+                sum[s] = _mm512_add_epi64(sum[s], _mm512_loadu_si512(at + j + s * APART));
+            }
+        }
     }
+    for (; i + 64 <= bytes; i += 64)
+        sum[0] = _mm512_add_epi64(sum[0], _mm512_loadu_si512(at + i));
     for (; i + 8 <= bytes; i += 8) {
         const __mmask8 one = 1;
         sum[0] = _mm512_add_epi64(sum[0], _mm512_maskz_loadu_epi64(one, at + i));

@@ -130,7 +130,8 @@ class Commands(unittest.TestCase):
         self.assertTrue(self.good("tokenize", MODEL, stdin="Hello, world!").stdout.split())
 
     def test_bench(self):
-        report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "8", "--batch", "1,2", "--reps", "2", "--json").stdout)
+        report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "8", "--batch", "1,2", "--reps", "2", "--json",
+                                      "--profile").stdout)
         self.assertGreaterEqual(set(report), {"model", "params", "file_bytes", "isa", "gemm", "nodes", "threads", "load_s", "rss_bytes",
                                               "read_gb_per_s", "peak_gop_per_s", "results"})
         tests = {(r["test"], r["batch"]) for r in report["results"]}
@@ -138,6 +139,11 @@ class Commands(unittest.TestCase):
         for result in report["results"]:
             rates = result["tok_per_s"]
             self.assertTrue(0 < rates["min"] <= rates["median"] <= rates["max"])
+            profile = result["profile"]
+            self.assertEqual(set(profile), {"step_ms", "parts", "barriers_per_step", "barriers_per_token"})
+            self.assertGreater(profile["parts"]["weights"], 0)
+            self.assertGreater(profile["barriers_per_step"], 30)        # several a layer
+            self.assertTrue(0.98 < sum(profile["parts"].values()) < 1.02, profile)
 
     def test_libraries(self):
         """A library says at start what it does to the bits of answers; the answers stay near enough to be the same text."""

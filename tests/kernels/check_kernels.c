@@ -1,130 +1,129 @@
 /*
- * check_kernels.c - how fast the matrix kernels are, beside what the machine can do.
+ * check_kernels.c - how fast every kernel is, beside what this machine can do: `check_kernels --bench`.
  *
- *     check_kernels --bench [LEVEL] [TYPE]
- *
- * One thread. For one token the weights are read once from memory: GB/s of weights beside the rate of reading alone.
- * For many tokens: GOP/s beside the level's best dot instruction on registers alone (for float32 sums beside nothing).
+ * GB/s of what a kernel must read stand beside the rate at which the same workers read memory, GOP/s beside the best dot
+ * instruction of its unit on registers alone.
  */
+#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "common/clock.h"
-#include "kernels/kernels.h"
+#include "tests/kernels/bench.h"
 #include "tests/kernels/file_blocks.h"
 
-enum {
-    WEIGHT_BYTES = 400 << 20,       /* far more than any cache */
-    SLICE_BYTES = 16 << 20,         /* weights of one call */
-    K = 2048,
-    MANY_PANELS = 8,                /* of a call with many tokens */
-    MAX_TOKENS = 512,
-};
+static const char usage[] =
+    "usage: check_kernels --bench [options]\n"
+    "Every kernel's GB/s or GOP/s beside this machine's own reads and peaks, all workers at once.\n"
+    "  --isa LEVEL      a level that this machine has (default: its best)\n"
+    "  --threads N      workers (default: one a core)\n"
+    "  --type TYPE      this weight type alone, such as Q4_0\n"
+    "  --only SECTION   matmul, attention or rest\n"
+    "  --json           one JSON object instead of tables\n"
+    "  --quick          little work: does it run? The figures mean nothing\n"
+    "  --help           this text\n";
 
-static void *allocate(size_t bytes)
+static bool is_weight_type(const char *name)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
-        perror("check_kernels: mmap");
-        exit(1);
-    }
-    madvise(p, bytes, MADV_HUGEPAGE);
-    memset(p, 0x2c, bytes);         /* as float16, bfloat16 and float32: a small normal number */
-    return p;
-}
-
-static double seconds_since(uint64_t start)
-{
-    return (double)(clock_now_ns() - start) * 1e-9;
-}
-
-/* All weights once, slice by slice, so that each comes from memory. The fastest slice counts: others can only slow it down. */
-static double best_seconds(matmul_fn matmul, struct matmul_args args, const uint8_t *w, size_t panel)
-{
-    double best = 1e9;
-    for (size_t at = 0; at + args.n_panels * panel <= WEIGHT_BYTES && at < 50 * args.n_panels * panel; at += args.n_panels * panel) {
-        args.w = w + at;
-        uint64_t start = clock_now_ns();
-        matmul(&args);
-        best = fmin(best, seconds_since(start));
-    }
-    return best;
-}
-
-struct limits {
-    double read_bytes_per_s, ops_per_s;
-};
-
-static struct limits measure(const struct kernels *kernels, const uint8_t *w)
-{
-    struct limits best = { 0, 0 };
-    for (size_t at = 0; at + SLICE_BYTES <= WEIGHT_BYTES; at += SLICE_BYTES) {
-        uint64_t start = clock_now_ns(), sum = kernels->read_stream(w + at, SLICE_BYTES);
-        __asm__ volatile("" : : "r"(sum));
-        best.read_bytes_per_s = fmax(best.read_bytes_per_s, SLICE_BYTES / seconds_since(start));
-
-        start = clock_now_ns();
-        uint64_t ops = kernels->peak[ACT_Q8](100000);
-        best.ops_per_s = fmax(best.ops_per_s, (double)ops / seconds_since(start));
-    }
-    return best;
-}
-
-static void bench_type(matmul_fn matmul, enum dtype type, const char *role, struct limits limits, const uint8_t *w)
-{
-    static const size_t ms[] = { 1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 48, 63, 64, MAX_TOKENS };
-    const size_t panel = panel_bytes(type, K), x_bytes = activation_stride(kernels_activation(type), K);
-    void *x = allocate(MAX_TOKENS * x_bytes), *scratch = allocate(matmul_scratch_bytes(K));
-
-    for (size_t i = 0; i < sizeof(ms) / sizeof(*ms); i++) {
-        const size_t m = ms[i], n_panels = m > 32 ? MANY_PANELS : SLICE_BYTES / m / panel;
-        float *y = allocate(m * n_panels * PANEL_ROWS * sizeof(*y));
-        const struct matmul_args args = { .x = x, .x_stride = x_bytes, .y = y, .y_stride = n_panels * PANEL_ROWS,
-                                          .m = m, .n_panels = n_panels, .k = K, .scratch = scratch };
-        const double seconds = best_seconds(matmul, args, w, panel);
-        const double read = (double)(n_panels * panel) / seconds, ops = 2.0 * (double)(m * n_panels * PANEL_ROWS * K) / seconds;
-
-        printf("%-6s %5zu %9.1f %7.0f%% %9.1f", dtype_info(type)->name, m, read * 1e-9, 100 * read / limits.read_bytes_per_s, ops * 1e-9);
-        if (kernels_activation(type) == ACT_Q8)
-            printf(" %7.0f%%", 100 * ops / limits.ops_per_s);
-        printf("%s\n", role);
-        munmap(y, m * n_panels * PANEL_ROWS * sizeof(*y));
-    }
-    munmap(x, MAX_TOKENS * x_bytes);
-    munmap(scratch, matmul_scratch_bytes(K));
-}
-
-static void bench(enum isa level, const char *only)
-{
-    struct kernels kernels;
-    uint8_t *w = allocate(WEIGHT_BYTES);
-
-    kernels_fill(&kernels, level);
-    const struct limits limits = measure(&kernels, w);
-    printf("%s: reads %.1f GB/s, 8-bit peak %.0f GOP/s\n", isa_name(level), limits.read_bytes_per_s * 1e-9, limits.ops_per_s * 1e-9);
-    printf("%-6s %5s %9s %8s %9s %8s\n", "type", "m", "GB/s", "of read", "GOP/s", "of peak");
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
-        const enum dtype type = weight_types[i];
-        if (only && strcmp(only, dtype_info(type)->name) != 0)
-            continue;
-        bench_type(kernels.matmul[type], type, "", limits, w);
-        if (kernels.matmul_prompt[type] != kernels.matmul[type])
-            bench_type(kernels.matmul_prompt[type], type, "  prompt", limits, w);
+        if (!strcmp(name, dtype_info(weight_types[i])->name))
+            return true;
     }
-    munmap(w, WEIGHT_BYTES);
+    return false;
+}
+
+static bool is_section(const char *name)
+{
+    return !strcmp(name, "matmul") || !strcmp(name, "attention") || !strcmp(name, "rest");
+}
+
+/* Returns -1 to go on, or the exit status. */
+static int parse(int argc, char **argv, struct bench_options *o, bool *json)
+{
+    enum { BENCH = 1, ISA, THREADS, TYPE, ONLY, JSON, QUICK, HELP };
+    static const struct option options[] = {
+        { "bench", no_argument, NULL, BENCH }, { "isa", required_argument, NULL, ISA }, { "threads", required_argument, NULL, THREADS },
+        { "type", required_argument, NULL, TYPE }, { "only", required_argument, NULL, ONLY }, { "json", no_argument, NULL, JSON },
+        { "quick", no_argument, NULL, QUICK }, { "help", no_argument, NULL, HELP }, { 0 },
+    };
+    bool bench = false, good = true;
+    char *end;
+
+    for (int option; good && (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case BENCH: bench = true; break;
+        case ISA: good = isa_parse(optarg, &o->isa) && o->isa <= cpu_best_isa(); break;
+        case THREADS: o->threads = strtoul(optarg, &end, 10); good = o->threads && !*end; break;
+        case TYPE: o->type = optarg; good = is_weight_type(optarg); break;
+        case ONLY: o->only = optarg; good = is_section(optarg); break;
+        case JSON: *json = true; break;
+        case QUICK: o->quick = true; break;
+        case HELP: fputs(usage, stdout); return 0;
+        default: good = false;
+        }
+    }
+    if (!bench || !good || optind != argc) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    return -1;
+}
+
+static void nothing(const struct bench *b, const struct worker *w, size_t pass, void *arg)
+{
+    (void)b, (void)w, (void)pass, (void)arg;
+}
+
+static void touch(const struct bench *b, const struct worker *w, size_t pass, void *arg)
+{
+    (void)pass, (void)arg;
+    memset(bench_slice(b, w), 1, b->worker_bytes + BENCH_SCRATCH_BYTES);
+    if (w->index_in_node == 0)
+        memset(bench_shared(b, w), 1, BENCH_SHARED_BYTES);
+}
+
+static void report_machine(const struct bench *b, const char *when)
+{
+    output_machine(b->output, when, b->read_per_s * 1e-9, b->peak_per_s[ACT_Q8] * 1e-9, b->peak_per_s[ACT_BF16] * 1e-9,
+                   b->peak_per_s[ACT_F32] * 1e-9);
+}
+
+static void bench(struct bench *b)
+{
+    static const struct { const char *name; void (*run)(struct bench *b); } sections[] = {
+        { "matmul", bench_matmul }, { "attention", bench_attention }, { "rest", bench_rest },
+    };
+
+    output_text(b->output, "isa", isa_name(b->options->isa));
+    output_count(b->output, "threads", b->n_workers);
+    output_count(b->output, "nodes", b->n_nodes);
+    bench_fill(b, touch, NULL);
+    for (enum activation unit = 0; unit < ACT_COUNT; unit++)
+        bench_time(b, nothing, NULL, unit, 0, 0);
+    report_machine(b, "now");
+    for (size_t i = 0; i < sizeof(sections) / sizeof(*sections); i++) {
+        if (!b->options->only || !strcmp(b->options->only, sections[i].name))
+            sections[i].run(b);
+    }
+    report_machine(b, "at best");
+    output_finish(b->output);
 }
 
 int main(int argc, char **argv)
 {
-    enum isa level = cpu_best_isa();
+    struct bench_options options = { .isa = cpu_best_isa() };
+    bool json = false;
+    int status = parse(argc, argv, &options, &json);
 
-    if (argc < 2 || argc > 4 || strcmp(argv[1], "--bench") != 0 || (argc > 2 && (!isa_parse(argv[2], &level) || level > cpu_best_isa()))) {
-        fprintf(stderr, "usage: check_kernels --bench [LEVEL] [TYPE]    (levels that this machine has)\n");
-        return 2;
-    }
-    bench(level, argc > 3 ? argv[3] : NULL);
-    return 0;
+    if (status >= 0)
+        return status;
+    struct bench b;
+    struct output *output = output_create(json);
+    status = bench_open(&b, &options, output) ? 1 : 0;
+    if (!status)
+        bench(&b);
+    bench_close(&b);
+    output_destroy(output);
+    return status;
 }

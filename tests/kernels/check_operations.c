@@ -409,6 +409,26 @@ static void segment_stats_are_their_definition(void **state)
     assert_true(got.max == -INFINITY && got.argmax == 0 && got.sum == 0);
 }
 
+/* The yardstick of decoding must read every byte once: whole rounds of its streams, the rest, and a few words at the end. */
+static void compare_streams(const struct kernels *ref, const struct kernels *opt)
+{
+    const size_t bytes = (9 << 20) + 64 + 24;
+    struct rng rng;
+    uint8_t *p = guarded(bytes);
+
+    rng_seed(&rng, 12);
+    rng_bytes(&rng, p, bytes);
+    assert_int_equal(opt->read_stream(p, bytes), ref->read_stream(p, bytes));
+    assert_int_equal(opt->read_stream(p, 8), ref->read_stream(p, 8));
+    guarded_free_all();
+}
+
+static void levels_agree_on_streams(void **state)
+{
+    (void)state;
+    at_every_level(compare_streams);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +444,7 @@ int main(void)
         cmocka_unit_test(levels_agree_on_rope),
         cmocka_unit_test(levels_agree_on_rounding),
         cmocka_unit_test(levels_agree_on_segment_stats),
+        cmocka_unit_test(levels_agree_on_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

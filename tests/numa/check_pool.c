@@ -518,6 +518,41 @@ static void test_idle_costs_nothing(void **state)
     }
 }
 
+/* --- waits --- */
+
+static void cross_three(const struct worker *w, void *arg)
+{
+    (void)arg;
+    if (w->index == 0)
+        usleep(2000); /* the others wait for this one */
+    pool_barrier_all(w);
+    pool_barrier_node(w);
+    pool_barrier_all(w);
+}
+
+static void test_barriers_are_counted(void **state)
+{
+    struct topology t = machine(2);
+    struct pool *p = pool_of(&t, 4);
+
+    (void)state;
+    pool_run(p, cross_three, NULL);
+    assert_int_equal(pool_worker_waits(p, 0).barriers, 0);
+    pool_count_waits(p, true);
+    pool_run(p, cross_three, NULL);
+    pool_run(p, cross_three, NULL);
+    for (size_t k = 0; k < 4; k++)
+        assert_int_equal(pool_worker_waits(p, k).barriers, 6);
+    assert_true(pool_worker_waits(p, 1).ns > 0);
+    pool_count_waits(p, false);
+    pool_run(p, cross_three, NULL);
+    assert_int_equal(pool_worker_waits(p, 3).barriers, 6);
+    pool_count_waits(p, true);
+    assert_int_equal(pool_worker_waits(p, 3).barriers, 0);
+    pool_destroy(p);
+    topology_free(&t);
+}
+
 /* --- bench --- */
 
 static uint64_t bench_epochs;
@@ -580,6 +615,7 @@ int main(int argc, char **argv)
         LOGGED(test_barriers_of_a_pair),
         LOGGED(test_barriers_of_three),
         LOGGED(test_crowded_barriers),
+        LOGGED(test_barriers_are_counted),
         LOGGED(test_runs),
         LOGGED(test_create_and_destroy),
         LOGGED(test_thread_cannot_start),

@@ -131,9 +131,10 @@ static void run_whole_items(struct model *m, const struct worker *w, size_t laye
     const struct node_memory *node = &m->nodes[w->node];
     const struct worker_memory *own = &m->workers[w->index];
 
-    /* Dealt like cards: later blocks of a prompt see more chunks. */
-    for (size_t i = w->index_in_node; i < n_items; i += w->node_workers) {
-        struct item item = decode_item(m, i, node->n_kv_heads, window);
+    /* Who is ready takes the next: items differ in length, and memory serves one core sooner than another. The longest, those of the last
+     * blocks of a prompt, go first. */
+    for (size_t i; (i = atomic_fetch_add_explicit(&node->items_taken[layer], 1, memory_order_relaxed)) < n_items; ) {
+        struct item item = decode_item(m, n_items - 1 - i, node->n_kv_heads, window);
         float max[ATTEND_MAX_Q], sum[ATTEND_MAX_Q], out_max[ATTEND_MAX_Q], out_sum[ATTEND_MAX_Q];
         clear(m, &item, own->merged, max, sum);
         for (size_t chunk = item.first_chunk; chunk < item.end_chunk; chunk++) {
@@ -153,7 +154,68 @@ static struct slot slot_at(const struct model *m, const struct node_memory *node
     return (struct slot){ base, base + ATTEND_MAX_Q * m->head_padded, base + ATTEND_MAX_Q * (m->head_padded + 1) };
 }
 
-/* In rounds of as many chunks an item as there are slots: partials first, then each item's owner merges them in order. */
+/* Chunks of item `i`, of n in this round, that go to the worker which has the first of them: it merges them as it computes them. */
+static size_t chunks_of_first_worker(const struct worker *w, size_t n_items, size_t n, size_t i)
+{
+    struct worker other = *w;
+    size_t begin, end = 0;
+
+    for (other.index_in_node = 0; end <= i * n; other.index_in_node++)
+        pool_share_node(&other, n_items * n, &begin, &end);
+    return end - i * n < n ? end - i * n : n;
+}
+
+/*
+ * This worker's queries of item `i`, through the partials that other workers left, in order. The workers share the queries of every item,
+ * beginning with another one each time.
+ */
+static void merge_partials(const struct model *m, const struct worker *w, const struct node_memory *node, size_t i, struct item item,
+                           size_t first_slot, size_t first_chunk, size_t n)
+{
+    const size_t turn = (w->index_in_node + i) % w->node_workers;
+    const size_t begin = item.n_q * turn / w->node_workers, out = begin * m->head_padded;
+    const struct slot state = slot_at(m, node, i);
+
+    item.n_q = item.n_q * (turn + 1) / w->node_workers - begin;
+    for (size_t j = 0; item.n_q && j < n && first_chunk + j < item.end_chunk; j++) {
+        struct slot slot = slot_at(m, node, first_slot + j);
+        merge(m, &item, state.out + out, state.max + begin, state.sum + begin, slot.out + out, slot.max + begin, slot.sum + begin);
+    }
+}
+
+/* This worker's chunks [begin, end) of a round, counted item by item. */
+static void split_round(struct model *m, const struct worker *w, size_t layer, size_t window, size_t n_states, size_t first, size_t n,
+                        size_t begin, size_t end)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    const struct worker_memory *own = &m->workers[w->index];
+    float max[ATTEND_MAX_Q], sum[ATTEND_MAX_Q];
+    bool has_first = false;
+
+    for (size_t i = begin; i < end; i++) {
+        struct item item = decode_item(m, i / n, node->n_kv_heads, window);
+        struct slot state = slot_at(m, node, i / n), slot = slot_at(m, node, n_states + i);
+        size_t chunk = item.first_chunk + first + i % n;
+        if (i % n == 0) {
+            has_first = true;
+            if (first == 0)
+                clear(m, &item, state.out, state.max, state.sum);
+        }
+        if (chunk >= item.end_chunk)
+            continue;
+        if (has_first) {
+            attend_chunk(m, node, &item, layer, window, chunk, own->out, max, sum);
+            merge(m, &item, state.out, state.max, state.sum, own->out, max, sum);
+        } else {
+            attend_chunk(m, node, &item, layer, window, chunk, slot.out, slot.max, slot.sum);
+        }
+    }
+}
+
+/*
+ * In rounds of as many chunks an item as there are slots. Who has an item's first chunk of the round merges it and those behind it at once;
+ * what other workers have of the item waits in slots, and is merged after a barrier. So few partials cross from core to core.
+ */
 static void run_split_items(struct model *m, const struct worker *w, size_t layer, size_t window, size_t n_items)
 {
     const struct node_memory *node = &m->nodes[w->node];
@@ -166,25 +228,20 @@ static void run_split_items(struct model *m, const struct worker *w, size_t laye
     for (size_t first = 0; first < most; first += per_round) {
         size_t n = most - first < per_round ? most - first : per_round;
         pool_share_node(w, n_items * n, &begin, &end);
-        for (size_t i = begin; i < end; i++) {
-            struct item item = decode_item(m, i / n, node->n_kv_heads, window);
-            struct slot slot = slot_at(m, node, n_states + i);
-            size_t chunk = item.first_chunk + first + i % n;
-            if (chunk < item.end_chunk)
-                attend_chunk(m, node, &item, layer, window, chunk, slot.out, slot.max, slot.sum);
-        }
+        split_round(m, w, layer, window, n_states, first, n, begin, end);
         pool_barrier_node(w);
-        for (size_t i = w->index_in_node; i < n_items; i += w->node_workers) {
+        for (size_t i = 0; i < n_items; i++) {
             struct item item = decode_item(m, i, node->n_kv_heads, window);
-            struct slot state = slot_at(m, node, i);
-            if (first == 0)
-                clear(m, &item, state.out, state.max, state.sum);
-            for (size_t j = 0; j < n && item.first_chunk + first + j < item.end_chunk; j++) {
-                struct slot slot = slot_at(m, node, n_states + i * n + j);
-                merge(m, &item, state.out, state.max, state.sum, slot.out, slot.max, slot.sum);
-            }
-            if (first + n >= most)
+            size_t done = chunks_of_first_worker(w, n_items, n, i);
+            merge_partials(m, w, node, i, item, n_states + i * n + done, item.first_chunk + first + done, n - done);
+        }
+        if (first + n >= most) {
+            pool_barrier_node(w);
+            for (size_t i = w->index_in_node; i < n_items; i += w->node_workers) {
+                struct item item = decode_item(m, i, node->n_kv_heads, window);
+                struct slot state = slot_at(m, node, i);
                 finish(m, w, &item, state.out, state.sum);
+            }
         }
         if (first + n < most)
             pool_barrier_node(w);       /* before the slots are written again */
@@ -212,6 +269,9 @@ void attention_plan(struct model *m)
 
     m->n_blocks = 0;
     m->most_chunks = 0;
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
+        for (size_t layer = 0; layer < m->config.n_layers; layer++)
+            atomic_store_explicit(&m->nodes[v].items_taken[layer], 0, memory_order_relaxed);
     for (size_t i = 0; i < m->n_tokens; i++) {
         const struct step_token *t = &m->tokens[i];
         struct attention_block *last = m->n_blocks ? &m->blocks[m->n_blocks - 1] : NULL;

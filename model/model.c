@@ -161,6 +161,7 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
     v->cos = take(t, 2 * n * n_pairs * sizeof(float));
     v->sin = take(t, 2 * n * n_pairs * sizeof(float));
     v->slots = take(t, attention_slots(m, node) * attention_slot_floats(m) * sizeof(float));
+    v->items_taken = take(t, c->n_layers * sizeof(*v->items_taken));
 
     size_t first = 0;
     for (size_t i = 0; i < node; i++)
@@ -432,6 +433,7 @@ void model_info(const struct model *m, struct model_info *info)
         .weight_bytes = m->weight_bytes,
         .step_weight_bytes = m->step_weight_bytes,
         .step_params = m->step_params,
+        .head_params = (uint64_t)m->head.n_rows * m->head.k,
         .kv_bytes = m->kv.n_pages * m->kv_page_bytes,
         .kv_token_bytes = m->kv_page_bytes / KV_CHUNK,
         .kv_pages = m->kv.n_pages,

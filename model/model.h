@@ -70,6 +70,7 @@ struct model_info {
     uint64_t weight_bytes;          /* as packed */
     uint64_t step_weight_bytes;     /* of the file's own encoding, that a decode step multiplies by; a tied embedding counts once */
     uint64_t step_params;           /* weights that each token is multiplied by */
+    uint64_t head_params;           /* those of the output matrix among them, which only tokens that want logits meet */
     uint64_t kv_bytes;              /* the whole pool */
     uint64_t kv_token_bytes;        /* of one token, all layers */
     size_t kv_pages, page_tokens;

@@ -83,6 +83,7 @@ struct node_memory {
     float *attn;                                /* [tokens][heads x head_dim], only where heads straddle quantisation blocks */
     float *cos, *sin;                           /* [2][tokens][head_dim / 2]; the second for layers that slide */
     float *slots;                               /* attention partials */
+    _Atomic uint32_t *items_taken;              /* [layers] attention items that a worker of the node has begun; 0 before a step */
 };
 
 struct worker_memory {

@@ -22,13 +22,13 @@
 #include "server/options.h"
 #include "server/progress.h"
 
-enum { MAX_REPS = 100, CHUNK = 512 };
+enum { MAX_REPS = 100, CHUNK = 512, OWN_OPTIONS = 7 };
 
 struct bench {
     struct model *model;
     struct model_info info;
     struct model_rates rates;
-    uint64_t file_bytes, prompt, gen, reps;
+    uint64_t file_bytes, prompt, gen, depth, reps;
     struct option_list batches;
     struct kv_sequence *sequences;
     struct step_token *tokens;
@@ -40,6 +40,7 @@ struct bench {
 struct result {
     char test[32];
     size_t batch;
+    double params;                      /* weights that a token is multiplied by, on average */
     double median, min, max;            /* tok/s */
     double step_ms, gb_per_s, mbu, mfu;
     struct profile profile;             /* of one more repetition; no steps without --profile */
@@ -59,16 +60,16 @@ static void step(struct bench *b, size_t n)
     b->step_ns += clock_now_ns() - start;
 }
 
-/* Read `n` prompt tokens into the empty sequence 0. */
+/* Read `n` prompt tokens into sequence 0, after b->depth that count as read: their keys and values are what the memory holds. */
 static void run_prompt(struct bench *b, size_t n)
 {
     struct kv_sequence *s = &b->sequences[0];
 
-    kv_cache_reserve(model_kv_cache(b->model), s, n);
+    kv_cache_reserve(model_kv_cache(b->model), s, b->depth + n);
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t k = n - i < CHUNK ? n - i : CHUNK;
         for (size_t j = 0; j < k; j++)
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(i + j), s, i + j + 1 == n, ROLE_PROMPT };
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(b->depth + i + j), s, i + j + 1 == n, ROLE_PROMPT };
         step(b, k);
     }
     kv_cache_release(model_kv_cache(b->model), s);
@@ -80,8 +81,8 @@ static void run_decode(struct bench *b, size_t n, size_t batch)
 
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < batch; j++) {
-            kv_cache_reserve(kv, &b->sequences[j], i + 1);
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)i, &b->sequences[j], true, ROLE_GENERATED };
+            kv_cache_reserve(kv, &b->sequences[j], b->depth + i + 1);
+            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(b->depth + i), &b->sequences[j], true, ROLE_GENERATED };
         }
         step(b, batch);
     }
@@ -120,7 +121,9 @@ static struct result measure(struct bench *b, size_t n, size_t batch)
     const double n_tokens = (double)(n * r.batch);
     double rates[MAX_REPS];
 
-    snprintf(r.test, sizeof(r.test), batch ? "tg%zu" : "pp%zu", n);
+    int length = snprintf(r.test, sizeof(r.test), batch ? "tg%zu" : "pp%zu", n);
+    if (b->depth)
+        snprintf(r.test + length, sizeof(r.test) - (size_t)length, "@%llu", (unsigned long long)b->depth);
     run(b, batch && n > 8 ? 8 : n, batch);
     for (size_t i = 0; i < b->reps; i++) {
         uint64_t start = clock_now_ns();
@@ -134,8 +137,11 @@ static struct result measure(struct bench *b, size_t n, size_t batch)
     r.max = rates[b->reps - 1];
     r.median = b->reps % 2 ? rates[b->reps / 2] : (rates[b->reps / 2 - 1] + rates[b->reps / 2]) / 2;
     double steps_per_s = batch ? r.median / (double)batch : r.median / n_tokens * (double)((n + CHUNK - 1) / CHUNK);
-    double kv_read = (double)b->info.kv_token_bytes * (double)r.batch * (double)n / 2;      /* contexts grow from 0 to n */
+    double kv_read = (double)b->info.kv_token_bytes * (double)r.batch * ((double)b->depth + (double)n / 2);     /* contexts grow by n */
     r.step_ms = 1000 / steps_per_s;
+    r.params = (double)b->info.step_params;
+    if (!batch)         /* of a prompt only the last token meets the output matrix */
+        r.params -= (double)b->info.head_params * (1 - 1 / n_tokens);
     r.gb_per_s = ((double)b->info.step_weight_bytes + kv_read) * steps_per_s / 1e9;
     return r;
 }
@@ -158,7 +164,7 @@ static int measure_machine(struct bench *b)
 static void add_shares(const struct bench *b, struct result *r)
 {
     r->mbu = r->gb_per_s * 1e9 / b->rates.read_bytes_per_s;
-    r->mfu = 2 * (double)b->info.step_params * r->median / b->rates.peak_ops_per_s;
+    r->mfu = 2 * r->params * r->median / b->rates.peak_ops_per_s;
 }
 
 static uint64_t resident_bytes(void)
@@ -214,11 +220,11 @@ static void print_text(const struct bench *b, const char *path, const struct res
            b->rates.read_bytes_per_s / 1e9, b->rates.peak_ops_per_s / 1e9);
     printf("gemm      %s%s%s\n", b->info.gemm, *b->info.gemm_implementation ? ", " : "", b->info.gemm_implementation);
     printf("load      %.2f s, resident %.1f MB\n\n", b->info.load_s, (double)resident_bytes() / 1e6);
-    printf("%-8s %6s %12s %22s %10s %8s %7s %7s\n", "test", "batch", "tok/s", "(min .. max)", "step ms", "GB/s", "MBU", "MFU");
+    printf("%-10s %6s %12s %22s %10s %8s %7s %7s\n", "test", "batch", "tok/s", "(min .. max)", "step ms", "GB/s", "MBU", "MFU");
     for (size_t i = 0; i < n; i++) {
         char range[32];
         snprintf(range, sizeof(range), "%.1f .. %.1f", r[i].min, r[i].max);
-        printf("%-8s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms,
+        printf("%-10s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms,
                r[i].gb_per_s, 100 * r[i].mbu, 100 * r[i].mfu);
     }
     if (b->profile)
@@ -260,10 +266,10 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
         return status;
     for (size_t i = 0; i < b->batches.n; i++)
         o.max_batch = b->batches.values[i] > o.max_batch ? b->batches.values[i] : o.max_batch;
-    o.n_ctx = b->prompt > b->gen ? b->prompt : b->gen;
+    o.n_ctx = b->depth + (b->prompt > b->gen ? b->prompt : b->gen);
     if (flags->ctx && flags->ctx < o.n_ctx) {
-        log_error("bench: --ctx %llu holds neither --prompt %llu nor --gen %llu tokens", (unsigned long long)flags->ctx,
-                  (unsigned long long)b->prompt, (unsigned long long)b->gen);
+        log_error("bench: --ctx %llu does not hold --prompt %llu and --gen %llu tokens after --depth %llu", (unsigned long long)flags->ctx,
+                  (unsigned long long)b->prompt, (unsigned long long)b->gen, (unsigned long long)b->depth);
         return 2;
     }
     o.full_contexts = o.max_batch;
@@ -274,11 +280,11 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
         goto out;
     b->file_bytes = gguf_file_bytes(g);
     model_info(b->model, &b->info);
-    size_t prompt_pages = kv_pages_for(b->prompt), gen_pages = kv_pages_for(b->gen) * o.max_batch;
+    size_t prompt_pages = kv_pages_for(b->depth + b->prompt), gen_pages = kv_pages_for(b->depth + b->gen) * o.max_batch;
     size_t pages = prompt_pages > gen_pages ? prompt_pages : gen_pages;
     if (pages > b->info.kv_pages) {
-        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch or --gen",
-                  o.max_batch, (unsigned long long)b->gen, (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9,
+        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch, --gen or --depth",
+                  o.max_batch, (unsigned long long)(b->depth + b->gen), (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9,
                   (double)b->info.kv_bytes / 1e9);
         goto out;
     }
@@ -319,13 +325,15 @@ int cmd_bench(int argc, char **argv)
     const char *args[1];
     size_t n_args;
     char path[4096];
-    struct option options[6 + MODEL_FLAGS_OPTIONS] = {
+    struct option options[OWN_OPTIONS + MODEL_FLAGS_OPTIONS] = {
         { .name = "prompt", .letter = 'p', .type = OPTION_U64, .out = &b.prompt, .metavar = "N", .least = 0, .most = 1 << 20,
           .help = "tokens of the prompt to read; 0: no such row (default 512)" },
         { .name = "gen", .letter = 'n', .type = OPTION_U64, .out = &b.gen, .metavar = "N", .least = 0, .most = 1 << 20,
           .help = "tokens to generate for each sequence; 0: no such rows (default 128)" },
         { .name = "batch", .letter = 'b', .type = OPTION_U64_LIST, .out = &b.batches, .metavar = "N,N..", .least = 1, .most = 512,
           .help = "sequences at once, a row each (default 1,4,16)" },
+        { .name = "depth", .letter = 'd', .type = OPTION_U64, .out = &b.depth, .metavar = "N", .least = 0, .most = 1 << 20,
+          .help = "tokens that each sequence has before (default 0); rows are then called tgN@DEPTH" },
         { .name = "reps", .letter = 'r', .type = OPTION_U64, .out = &b.reps, .metavar = "N", .least = 1, .most = MAX_REPS,
           .help = "repetitions after one warm-up; the median counts (default 5)" },
         { .name = "profile", .type = OPTION_FLAG, .out = &b.profile,
@@ -335,13 +343,13 @@ int cmd_bench(int argc, char **argv)
     const struct command command = {
         .name = "bench", .usage = "bench MODEL [options]",
         .summary = "Measure prefill (ppN) and decode (tgN) beside this machine's own measured read bandwidth and integer peak.",
-        .options = options, .n_options = 6 + MODEL_FLAGS_OPTIONS, .min_args = 1, .max_args = 1,
+        .options = options, .n_options = OWN_OPTIONS + MODEL_FLAGS_OPTIONS, .min_args = 1, .max_args = 1,
         .epilogue = "MBU: bytes that a decode step must read, in the file's encoding, as a share of the measured reads.\n"
                     "MFU: multiply-adds of the weights as a share of the measured int8 peak.",
     };
 
     model_flags_init(&flags);
-    model_flags_options(&flags, options + 6);
+    model_flags_options(&flags, options + OWN_OPTIONS);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;

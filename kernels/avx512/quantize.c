@@ -65,16 +65,20 @@ INLINE void quantize_four(struct q8_block out[4], const float *x)
 
 static void quantize_q8(struct q8_block *out, const float *x, size_t k)
 {
-    size_t left = k / 32;
+    const size_t n = k / 32;
 
-    for (; left >= 4; left -= 4, out += 4, x += 128)
-        quantize_four(out, x);
-    if (left) {
+    if (n < 4) {
         float padded[128] = { 0 };
         struct q8_block blocks[4];
-        memcpy(padded, x, left * 32 * sizeof(*x));
+        memcpy(padded, x, n * 32 * sizeof(*x));
         quantize_four(blocks, padded);
-        memcpy(out, blocks, left * sizeof(*out));
+        memcpy(out, blocks, n * sizeof(*out));
+        return;
+    }
+    /* The last four overlap those before them, with the same results. */
+    for (size_t b = 0; b < n; b += 4) {
+        const size_t from = b + 4 <= n ? b : n - 4;
+        quantize_four(out + from, x + 32 * from);
     }
 }
 

@@ -208,13 +208,13 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
      * processor's own prefetcher stops at the end of each (Zen 5, one query: a chunk of 64 dims took 1090 ns, from cache 240). */
     const bool fetch = at == 0;
     const struct product keys = { .m = args->k, .row_length = KV_CHUNK, .end = head_dim / 2, .x = t->q[0], .x_stride = MAX_HEAD_PAIRS,
-                                  .out = t->scores[0], .out_stride = KV_CHUNK, .fresh = true, .ahead = fetch ? args->v : NULL,
+                                  .out = t->scores[0], .out_stride = KV_CHUNK, .fresh = true, .ahead = fetch ? args->next_k : NULL,
                                   .ahead_lines = 2 * sizeof(bf16) * KV_CHUNK / 64 };
     product(&keys, n, lowest / 16 * 16, highest);
 
     struct product values = { .m = args->v, .row_length = head_dim, .x = (const uint32_t *)t->p[0], .x_stride = PAIRS,
                               .out = args->out + at * head_dim, .out_stride = head_dim, .fresh = true,
-                              .ahead = fetch ? args->next_k : NULL, .ahead_lines = head_dim * 2 * sizeof(bf16) / 64 };
+                              .ahead = fetch ? args->next_v : NULL, .ahead_lines = head_dim * 2 * sizeof(bf16) / 64 };
     for (size_t i = 0; i < n; i += 4)
         softmax(args, at + i, n - i < 4 ? n - i : 4, t->scores + i, t->p + i);
     /* The pairs that all queries share go together. Before and after them each query goes on its own, in order. */

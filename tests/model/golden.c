@@ -1,6 +1,7 @@
 #include "tests/model/golden.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { CONTEXT = 512, ROWS = 128 };
@@ -26,7 +27,10 @@ void golden_read(struct model *m, struct kv_sequence *s, const int32_t *ids, siz
 {
     struct step_token tokens[ROWS];
 
-    assert(chunk <= ROWS && !kv_cache_reserve(model_kv_cache(m), s, first + n));
+    if (chunk > ROWS || kv_cache_reserve(model_kv_cache(m), s, first + n)) {
+        fprintf(stderr, "no room for %zu tokens in steps of %zu\n", first + n, chunk);
+        exit(1);
+    }
     for (size_t i = 0; i < n; i += chunk) {
         size_t k = n - i < chunk ? n - i : chunk;
         for (size_t j = 0; j < k; j++)

@@ -81,7 +81,8 @@ size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v 
  *     out[i][d] = chain over j in order of fma(p_j, v_j[d], out)
  * From the level avx512bf16 on, chunks of bf16 take bf16 dots instead: q and p are rounded to bf16 for the two chains, which go by
  * pairs of dims and of positions (those of even number and the next), in each fma of the odd one first, then of the even one,
- * with denormal operands and results as zeros: VDPBF16PS. Max and sum are taken from the scores and p before rounding.
+ * with denormal operands and results as zeros: VDPBF16PS. A position of a pair that takes no part counts as zero times zero. Max
+ * and sum are taken from the scores and p before rounding.
  * Positions outside [lo, hi) are never used in arithmetic that reaches a result (stale memory may hold NaN).
  * hi[i] <= lo[i]: max = -INFINITY, sum = 0, out = 0.
  */
@@ -139,8 +140,8 @@ struct kernels {
     /* Store one position (0..63) of k[head_dim] and v[head_dim] into a chunk; rounds to the KV type. */
     void (*kv_store[KV_TYPE_COUNT])(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim);
     void (*attend[KV_TYPE_COUNT])(const struct attend_args *args);
-    /* Of each of n_q queries (at most ATTEND_MAX_Q) merge a later chunk's partial (mc, lc, oc) into (m, l, o): M = max(m, mc), a = exp(m - M), b = exp(mc - M),
-     * l = fma(l, a, lc * b), o = fma(o, a, oc * b). An empty side (sum 0) leaves the other as it is. */
+    /* Of each of n_q queries (at most ATTEND_MAX_Q) merge a later chunk's partial (mc, lc, oc) into (m, l, o):
+     * M = max(m, mc), a = exp(m - M), b = exp(mc - M), l = fma(l, a, lc * b), o = fma(o, a, oc * b). An empty side (sum 0) leaves the other as it is. */
     void (*attend_merge)(float *m, float *l, float *o, const float *mc, const float *lc, const float *oc, size_t n_q, size_t head_dim);
     /* out[d] = o[d] / l; l = 0 gives zeros. */
     void (*attend_finish)(float *out, const float *o, float l, size_t head_dim);

@@ -283,9 +283,9 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     size_t prompt_pages = kv_pages_for(b->depth + b->prompt), gen_pages = kv_pages_for(b->depth + b->gen) * o.max_batch;
     size_t pages = prompt_pages > gen_pages ? prompt_pages : gen_pages;
     if (pages > b->info.kv_pages) {
-        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch, --gen or --depth",
-                  o.max_batch, (unsigned long long)(b->depth + b->gen), (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9,
-                  (double)b->info.kv_bytes / 1e9);
+        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch, --gen or "
+                  "--depth", o.max_batch, (unsigned long long)(b->depth + b->gen),
+                  (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9, (double)b->info.kv_bytes / 1e9);
         goto out;
     }
     if (measure_machine(b))

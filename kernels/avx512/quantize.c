@@ -53,12 +53,14 @@ INLINE void quantize_four(struct q8_block out[4], const float *x)
     /* Low 128 bits: sums of k 0..15 of a, b, c, d; high: of k 16..31. */
     const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
     const __m128i sum_low = _mm256_castsi256_si128(halves), sum = _mm_add_epi32(sum_low, _mm256_extracti128_si256(halves, 1));
+    _Static_assert(offsetof(struct q8_block, scaled_sum) == 4 && offsetof(struct q8_block, neg_sum) == 8 &&
+                   offsetof(struct q8_block, neg_sum_low) == 12 && offsetof(struct q8_block, q) == 16, "heads are stored as 16 bytes");
     __m128 heads[4] = { scale, _mm_mul_ps(scale, _mm_cvtepi32_ps(sum)), _mm_castsi128_ps(_mm_sub_epi32(_mm_setzero_si128(), sum)),
                         _mm_castsi128_ps(_mm_sub_epi32(_mm_setzero_si128(), sum_low)) };
     _MM_TRANSPOSE4_PS(heads[0], heads[1], heads[2], heads[3]);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        _mm_storeu_ps(&out[i].scale, heads[i]);
+        _mm_storeu_ps((float *)&out[i], heads[i]);
         _mm256_storeu_si256((__m256i *)out[i].q, q[i]);
     }
 }

@@ -15,7 +15,7 @@
 
 enum { PAIR_QUERIES = 6, PAIR_VECS = 4, PAIRS = KV_CHUNK / 2, MAX_HEAD_PAIRS = KV_MAX_HEAD_DIM / 2 };
 
-struct product {
+struct pair_product {
     const uint32_t *m;          /* pairs of bf16: [pair][row_length] */
     size_t row_length;
     size_t first, end;          /* pairs */
@@ -29,7 +29,7 @@ struct product {
 };
 
 /* Bits of the pair that takes part: all, or one half of it at an odd end. */
-INLINE void product_tile(const struct product *p, const int queries, const int vecs, size_t lane, uint32_t mask, bool fetch)
+INLINE void pair_tile(const struct pair_product *p, const int queries, const int vecs, size_t lane, uint32_t mask, bool fetch)
 {
     __m512 sum[PAIR_QUERIES][PAIR_VECS];
 
@@ -64,31 +64,31 @@ INLINE void product_tile(const struct product *p, const int queries, const int v
     }
 }
 
-INLINE void product_lanes(const struct product *p, const int queries, size_t lane, size_t end)
+INLINE void pair_lanes(const struct pair_product *p, const int queries, size_t lane, size_t end)
 {
     bool fetch = p->ahead;
 
     for (; lane + 3 * 16 < end; lane += 4 * 16, fetch = false)
-        product_tile(p, queries, 4, lane, UINT32_MAX, fetch);
+        pair_tile(p, queries, 4, lane, UINT32_MAX, fetch);
     for (; lane < end; lane += 16, fetch = false)
-        product_tile(p, queries, 1, lane, UINT32_MAX, fetch);
+        pair_tile(p, queries, 1, lane, UINT32_MAX, fetch);
 }
 
 /* Lanes from `lane`, a multiple of 16, to `end` rounded up to one, of up to 6 queries. */
-static __attribute__((noinline)) void product(const struct product *p, size_t queries, size_t lane, size_t end)
+static __attribute__((noinline)) void pair_product(const struct pair_product *p, size_t queries, size_t lane, size_t end)
 {
     switch (queries) {
-    case 1: product_lanes(p, 1, lane, end); break;
-    case 2: product_lanes(p, 2, lane, end); break;
-    case 3: product_lanes(p, 3, lane, end); break;
-    case 4: product_lanes(p, 4, lane, end); break;
-    case 5: product_lanes(p, 5, lane, end); break;
-    default: product_lanes(p, 6, lane, end); break;
+    case 1: pair_lanes(p, 1, lane, end); break;
+    case 2: pair_lanes(p, 2, lane, end); break;
+    case 3: pair_lanes(p, 3, lane, end); break;
+    case 4: pair_lanes(p, 4, lane, end); break;
+    case 5: pair_lanes(p, 5, lane, end); break;
+    default: pair_lanes(p, 6, lane, end); break;
     }
 }
 
 /* Positions lo .. hi - 1 of one query. Of a pair that is only half inside, the other value is never used: stale memory may be NaN. */
-static void one_query_values(struct product p, size_t lo, size_t hi, size_t head_dim)
+static void one_query_values(struct pair_product p, size_t lo, size_t hi, size_t head_dim)
 {
     const size_t end = hi / 2;
 
@@ -98,25 +98,25 @@ static void one_query_values(struct product p, size_t lo, size_t hi, size_t head
         p.first = lo / 2;
         p.end = p.first + 1;
         for (size_t lane = 0; lane < head_dim; lane += 16)
-            product_tile(&p, 1, 1, lane, 0xffff0000, false);
+            pair_tile(&p, 1, 1, lane, 0xffff0000, false);
         p.fresh = false;
     }
     p.first = (lo + 1) / 2;
     p.end = end;
     if (p.first < p.end || p.fresh) {
-        product(&p, 1, 0, head_dim);
+        pair_product(&p, 1, 0, head_dim);
         p.fresh = false;
     }
     if (hi % 2 && end >= p.first) {
         p.first = end;
         p.end = end + 1;
         for (size_t lane = 0; lane < head_dim; lane += 16)
-            product_tile(&p, 1, 1, lane, 0x0000ffff, false);
+            pair_tile(&p, 1, 1, lane, 0x0000ffff, false);
     }
 }
 
 /* As bf16_from_float() but that denormals become zeros, which is what the dots take them for. */
-INLINE void store_bf16(bf16 *p, vec a)
+INLINE void store_bf16(void *p, vec a)
 {
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(a));
 }
@@ -148,7 +148,7 @@ INLINE uint64_t positions(const struct attend_args *args, size_t query)
  * Scores to probabilities as bf16 for queries [at, at + n), n up to 4; p is 0 outside lo .. hi - 1. Maxima and sums of four queries are
  * reduced together: one by one their chains of shuffles took as long as the exponentials.
  */
-static void softmax(const struct attend_args *args, size_t at, size_t n, float (*s)[KV_CHUNK], bf16 (*p)[KV_CHUNK])
+static void softmax(const struct attend_args *args, size_t at, size_t n, float (*s)[KV_CHUNK], uint32_t (*p)[PAIRS])
 {
     static const int first_of_parts[16] = { 0, 4, 8, 12 };
     const __m512i parts = _mm512_loadu_si512(first_of_parts);
@@ -174,7 +174,7 @@ static void softmax(const struct attend_args *args, size_t at, size_t n, float (
         for (size_t v = 0; v < 4; v++) {
             const vec e = _mm512_maskz_mov_ps((vmask)(inside >> 16 * v), vec_exp(vec_sub(vec_load(s[i] + 16 * v), max)));
             sum = vec_add(sum, e);
-            store_bf16(p[i] + 16 * v, e);
+            store_bf16(p[i] + 8 * v, e);
         }
         of_query[i] = sum;
     }
@@ -186,7 +186,7 @@ static void softmax(const struct attend_args *args, size_t at, size_t n, float (
 struct tile_memory {
     uint32_t q[PAIR_QUERIES][MAX_HEAD_PAIRS];
     float scores[PAIR_QUERIES][KV_CHUNK];
-    bf16 p[PAIR_QUERIES][KV_CHUNK];
+    uint32_t p[PAIR_QUERIES][PAIRS];
 } __attribute__((aligned(64)));
 
 /* Queries [at, at + n), n up to 6. */
@@ -202,17 +202,22 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
         all_lo = lo > all_lo ? lo : all_lo;
         all_hi = hi < all_hi ? hi : all_hi;
         for (size_t d = 0; d < head_dim; d += 16)
-            store_bf16((bf16 *)t->q[i] + d, vec_load(args->q[at + i] + d));
+            store_bf16(t->q[i] + d / 2, vec_load(args->q[at + i] + d));
     }
     /* A chunk comes from memory while the one before it is multiplied: values behind keys, the next chunk's keys behind values. The
      * processor's own prefetcher stops at the end of each (Zen 5, one query: a chunk of 64 dims took 1090 ns, from cache 240). */
     const bool fetch = at == 0;
-    const struct product keys = { .m = args->k, .row_length = KV_CHUNK, .end = head_dim / 2, .x = t->q[0], .x_stride = MAX_HEAD_PAIRS,
+    const struct pair_product keys = { .m = args->k, .row_length = KV_CHUNK, .end = head_dim / 2, .x = t->q[0], .x_stride = MAX_HEAD_PAIRS,
                                   .out = t->scores[0], .out_stride = KV_CHUNK, .fresh = true, .ahead = fetch ? args->next_k : NULL,
                                   .ahead_lines = 2 * sizeof(bf16) * KV_CHUNK / 64 };
-    product(&keys, n, lowest / 16 * 16, highest);
+    const size_t first_lane = lowest / 16 * 16, end_lane = (highest + 15) / 16 * 16;
+    pair_product(&keys, n, first_lane, highest);
+    for (size_t i = 0; i < n; i++) {        /* lanes that no product wrote: the softmax reads whole registers */
+        memset(t->scores[i], 0, first_lane * sizeof(float));
+        memset(t->scores[i] + end_lane, 0, (KV_CHUNK - end_lane) * sizeof(float));
+    }
 
-    struct product values = { .m = args->v, .row_length = head_dim, .x = (const uint32_t *)t->p[0], .x_stride = PAIRS,
+    struct pair_product values = { .m = args->v, .row_length = head_dim, .x = t->p[0], .x_stride = PAIRS,
                               .out = args->out + at * head_dim, .out_stride = head_dim, .fresh = true,
                               .ahead = fetch ? args->next_v : NULL, .ahead_lines = head_dim * 2 * sizeof(bf16) / 64 };
     for (size_t i = 0; i < n; i += 4)
@@ -222,7 +227,7 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
     values.end = all_hi / 2;
     const bool shared = values.first < values.end;
     for (size_t i = 0; i < n; i++) {
-        struct product own = values;
+        struct pair_product own = values;
         own.ahead = NULL;
         own.x += i * PAIRS;
         own.out += i * head_dim;
@@ -237,9 +242,9 @@ static void attend_tile(const struct attend_args *args, size_t at, size_t n, str
     if (!shared)
         return;
     values.fresh = lowest >= 2 * values.first;
-    product(&values, n, 0, head_dim);
+    pair_product(&values, n, 0, head_dim);
     for (size_t i = 0; i < n; i++) {
-        struct product own = values;
+        struct pair_product own = values;
         own.ahead = NULL;
         own.x += i * PAIRS;
         own.out += i * head_dim;

@@ -174,12 +174,13 @@ static __attribute__((noinline)) void values_by_pairs(const struct attend_args *
     const size_t head_dim = args->head_dim, lo = args->lo[query], hi = args->hi[query];
     float *out = args->out + query * head_dim;
 
+    /* Of a pair that is half outside, zero times zero stands for that half: it turns a sum of -0 into +0. */
     for (size_t j = lo & ~(size_t)1; j < hi; j += 2) {
+        const float p_odd = j + 1 < hi ? rounded(p[j + 1]) : 0, p_even = j >= lo ? rounded(p[j]) : 0;
         for (size_t d = 0; d < head_dim; d++) {
-            if (j + 1 < hi)
-                out[d] = fmaf(rounded(p[j + 1]), load(KV_BF16, args->v, value_index(KV_BF16, j + 1, d, head_dim)), out[d]);
-            if (j >= lo)
-                out[d] = fmaf(rounded(p[j]), load(KV_BF16, args->v, value_index(KV_BF16, j, d, head_dim)), out[d]);
+            const float v_odd = j + 1 < hi ? load(KV_BF16, args->v, value_index(KV_BF16, j + 1, d, head_dim)) : 0;
+            const float v_even = j >= lo ? load(KV_BF16, args->v, value_index(KV_BF16, j, d, head_dim)) : 0;
+            out[d] = fmaf(p_even, v_even, fmaf(p_odd, v_odd, out[d]));
         }
     }
 }

@@ -149,14 +149,19 @@ class Commands(unittest.TestCase):
         """A library says at start what it does to the bits of answers; the answers stay near enough to be the same text."""
         native = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0")
         self.assertNotIn("same bits", native.stderr)
-        for library, off in (("onednn", None), ("openblas", True)):
-            done = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0", "--gemm", library)
-            self.assertIn("Paris", done.stdout)
-            if off is not None:     # oneDNN's depend on the machine's level
-                self.assertIn("same bits: off", done.stderr)
-            report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "2", "--batch", "1", "--reps", "1", "--gemm", library,
-                                          "--json").stdout)
-            self.assertEqual(report["gemm"], library)
+        bench = ("bench", MODEL, "--prompt", "32", "--gen", "2", "--batch", "1", "--reps", "1", "--json")
+        report = json.loads(self.good(*bench).stdout)
+        best = report["isa"]
+        self.assertEqual(report["peak_unit"], "int8 dots")
+        for library, isa in (("onednn", best), ("onednn", "scalar" if best == "scalar" else "avx2"), ("openblas", best)):
+            with self.subTest(library=library, isa=isa):
+                options = ("--gemm", library, "--isa", isa)
+                done = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0", *options)
+                self.assertIn("Paris", done.stdout)
+                keeps = library == "onednn" and isa.startswith(("avx512", "amx"))
+                (self.assertNotIn if keeps else self.assertIn)("same bits: off", done.stderr)
+                report = json.loads(self.good(*bench, *options).stdout)
+                self.assertEqual((report["gemm"], report["isa"], report["peak_unit"]), (library, isa, "float32"))
 
     def test_perplexity(self):
         with open("README.md", encoding="utf-8") as readme, tempfile.NamedTemporaryFile("w", suffix=".txt") as f:

@@ -29,7 +29,7 @@ void kernels_multiply_experts(matmul_fn multiply, const struct experts_args *a)
             ;
         const struct matmul_args args = {
             .w = a->w[expert], .x = rows_of(a, i, n), .x_stride = a->x_stride, .y = a->y + i * a->y_stride, .y_stride = a->y_stride,
-            .m = n, .n_panels = a->n_panels, .k = a->k, .scratch = a->scratch,
+            .m = n, .n_panels = a->n_panels, .k = a->k, .scratch = a->scratch, .prepared = a->prepared,
         };
         multiply(&args);
     }

@@ -38,7 +38,9 @@ typedef void (*matmul_fn)(const struct matmul_args *args);
 
 /*
  * The same for a mixture of experts: y row i is the product of expert pairs[i].expert with token pairs[i].token. An expert's panels
- * are read once for all of its pairs (of more than n_rows, once every n_rows). A row's bits are those of the plain product.
+ * are read once for all of its pairs (of more than n_rows, once every n_rows). A row's bits are those of the plain product. All pairs of
+ * a call go through one function: where the functions of prompt and generated tokens differ, the caller splits the pairs by the
+ * role of their tokens and calls once for each.
  */
 struct expert_pair { uint32_t expert, token; };
 struct experts_args {
@@ -50,6 +52,7 @@ struct experts_args {
     float *y;
     size_t y_stride, n_panels, k;
     void *scratch;                          /* as in matmul_args */
+    const void *prepared;                   /* as in matmul_args; one for all experts, whose type and k are one */
     void *rows;                             /* n_rows x_stride bytes, 64-byte aligned: tokens that do not follow one another are copied */
     size_t n_rows;                          /* at least 1 */
 };

@@ -53,7 +53,7 @@ static int choose_library(struct model *m, struct matrix *x)
     if (m->gemm == GEMM_OPENBLAS) {
         openblas_prepare(&p, x->type, x->k_padded);
     } else {
-        int err = onednn_prepare(m->onednn, &p, x->type, x->activation, x->k_padded);
+        int err = onednn_prepare(m->onednn, &p, x->tensor->name.data, x->type, x->activation, x->k_padded);
         if (err)
             return err;
     }
@@ -63,8 +63,9 @@ static int choose_library(struct model *m, struct matrix *x)
     }
     x->multiply[ROLE_PROMPT] = p.multiply;
     x->prepared = p.prepared;
+    if (!*m->gemm_implementation || (m->same_bits && !p.same_bits))
+        m->gemm_implementation = p.implementation;
     m->same_bits &= p.same_bits;
-    m->gemm_implementation = p.implementation;
     if (p.scratch_bytes > m->matmul_scratch_bytes)
         m->matmul_scratch_bytes = p.scratch_bytes;
     return 0;

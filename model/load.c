@@ -20,7 +20,7 @@
 
 enum { READ_WINDOW = 512 << 10 };       /* bytes a worker reads at once: stays in L2 while it is packed */
 
-struct plan { struct model *m; const struct gguf *g; bool failed; };
+struct plan { struct model *m; const struct gguf *g; int err; };      /* err: 0, or a negative errno that was logged */
 
 static const struct gguf_tensor *find_tensor(struct plan *p, const char *name)
 {
@@ -28,7 +28,7 @@ static const struct gguf_tensor *find_tensor(struct plan *p, const char *name)
 
     if (!t) {
         log_error("%s: tensor \"%s\" is missing", gguf_path(p->g), name);
-        p->failed = true;
+        p->err = -EINVAL;
     }
     return t;
 }
@@ -41,7 +41,7 @@ static void refuse_bias(struct plan *p, const char *name)
     snprintf(bias, sizeof(bias), "%.*s.bias", (int)(strlen(name) - strlen(".weight")), name);
     if (gguf_find_tensor(p->g, bias)) {
         log_error("%s: tensor \"%s\": biases are not supported in this version", gguf_path(p->g), bias);
-        p->failed = true;
+        p->err = -EINVAL;
     }
 }
 
@@ -55,20 +55,21 @@ static void plan_matrix(struct plan *p, struct matrix *x, const char *name, size
     if (t->n_dims > 2 || t->ne[0] != k || t->ne[1] != n_rows) {
         log_error("%s: tensor \"%s\" is {%" PRIu64 ", %" PRIu64 "}, expected {%zu, %zu}", gguf_path(p->g), name, t->ne[0],
                   t->ne[1], k, n_rows);
-        p->failed = true;
+        p->err = -EINVAL;
         return;
     }
     if (!dtype_info(t->type)->supported) {
         log_error("%s: tensor \"%s\" has type %s, which is not supported in this version", gguf_path(p->g), name,
                   dtype_info(t->type)->name);
-        p->failed = true;
+        p->err = -EINVAL;
         return;
     }
     *x = (struct matrix){ .tensor = t, .type = t->type, .n_rows = n_rows, .k = k, .k_padded = round_up(k, 32), .split = split };
     x->n_panels = split->start[pool_n_nodes(p->m->pool)];
     x->panel_bytes = panel_bytes(x->type, x->k_padded);
-    if (gemm_choose(p->m, x))
-        p->failed = true;
+    int err = gemm_choose(p->m, x);
+    if (err)
+        p->err = err;
 }
 
 /* A matrix whose rows are the dims of heads. */
@@ -90,10 +91,10 @@ static void plan_norm(struct plan *p, struct norm *x, const char *name, size_t n
     if (t->n_dims != 1 || t->ne[0] != n) {
         log_error("%s: tensor \"%s\" has %" PRIu64 " values in %" PRIu32 " dimensions, expected {%zu}", gguf_path(p->g), name,
                   t->ne[0], t->n_dims, n);
-        p->failed = true;
+        p->err = -EINVAL;
     } else if (t->type != DTYPE_F32 && t->type != DTYPE_F16 && t->type != DTYPE_BF16) {
         log_error("%s: norm \"%s\" has type %s, expected F32, F16 or BF16", gguf_path(p->g), name, dtype_info(t->type)->name);
-        p->failed = true;
+        p->err = -EINVAL;
     }
     *x = (struct norm){ .tensor = t, .n = n };
 }
@@ -226,17 +227,17 @@ static void count_used(struct model *m, struct matrix *x, void *arg)
 int load_plan(struct model *m, const struct gguf *g)
 {
     const struct model_config *c = &m->config;
-    struct plan p = { m, g, false };
+    struct plan p = { m, g, 0 };
     size_t n_used = 0;
 
     plan_matrix(&p, &m->head, c->tied_embedding ? "token_embd.weight" : "output.weight", c->d_model, c->vocab_size, &m->vocab_split);
     if (!c->tied_embedding)
         plan_matrix(&p, &m->embedding, "token_embd.weight", c->d_model, c->vocab_size, &m->vocab_split);
     plan_norm(&p, &m->output_norm, "output_norm.weight", c->d_model);
-    for (size_t i = 0; i < c->n_layers && !p.failed; i++)
+    for (size_t i = 0; i < c->n_layers && !p.err; i++)
         plan_layer(&p, i);
-    if (p.failed)
-        return -EINVAL;
+    if (p.err)
+        return p.err;
     model_each_matrix(m, count_used, &n_used);
     each_norm(m, count_norm, &n_used);
     n_used += gguf_find_tensor(g, "rope_freqs.weight") != NULL;

@@ -2,8 +2,8 @@
  * measure.c - what the model's workers can do on this machine: the yardsticks of `bench`.
  *
  * Reads: every worker streams over its own share of an arena on its node, several passes, all workers at once; the best of a few
- * rounds counts, as in STREAM. The arenas are far larger than the last-level caches. Operations: integer dot
- * products on registers alone.
+ * rounds counts, as in STREAM. The arenas are far larger than the last-level caches. Operations: those
+ * of the unit that multiplies most of a step's weights, on registers alone.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,6 +18,7 @@ struct measurement {
     struct place_arena arenas[TOPOLOGY_MAX_NODES];
     size_t worker_bytes;
     uint64_t sum;               /* keeps the reads alive */
+    enum activation unit;
     _Atomic uint64_t ops;
 };
 
@@ -44,19 +45,44 @@ static void dot_all(const struct worker *w, void *arg)
 {
     struct measurement *x = arg;
     (void)w;
-    atomic_fetch_add(&x->ops, x->m->kernels.peak[ACT_Q8](PEAK_ROUNDS));
+    atomic_fetch_add(&x->ops, x->m->kernels.peak[x->unit](PEAK_ROUNDS));
+}
+
+static void count_params(struct model *m, struct matrix *x, void *arg)
+{
+    uint64_t *params = arg;
+
+    if (x != &m->embedding)
+        params[x->activation] += (uint64_t)x->n_rows * x->k;
+}
+
+/* That of most of a step's multiplications. A level without bf16 dots does those with float32. */
+static enum activation busiest_unit(struct model *m)
+{
+    uint64_t params[ACT_COUNT] = { 0 };
+    enum activation unit = ACT_Q8;
+
+    model_each_matrix(m, count_params, params);
+    if (m->kernels.peak[ACT_BF16] == m->kernels.peak[ACT_F32]) {
+        params[ACT_F32] += params[ACT_BF16];
+        params[ACT_BF16] = 0;
+    }
+    for (enum activation a = 0; a < ACT_COUNT; a++)
+        unit = params[a] > params[unit] ? a : unit;
+    return unit;
 }
 
 int model_measure(struct model *m, struct model_rates *rates)
 {
-    struct measurement x = { .m = m };
+    static const char *const units[ACT_COUNT] = { [ACT_Q8] = "int8 dots", [ACT_BF16] = "bf16 dots", [ACT_F32] = "float32" };
+    struct measurement x = { .m = m, .unit = busiest_unit(m) };
     const size_t n_workers = pool_n_workers(m->pool), room = topology_available_bytes("") / 4 / n_workers;
     int err = 0;
 
     x.worker_bytes = room > MOST_BYTES ? MOST_BYTES : room < LEAST_BYTES ? LEAST_BYTES : room / 64 * 64;
     const double bytes = (double)n_workers * (double)x.worker_bytes;
 
-    *rates = (struct model_rates){ 0 };
+    *rates = (struct model_rates){ .peak_unit = units[x.unit] };
     for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++)
         err = place_arena_create(&x.arenas[v], &m->topology, v, pool_node_workers(m->pool, v) * x.worker_bytes);
     if (!err)

@@ -83,9 +83,12 @@ void model_info(const struct model *m, struct model_info *info);
 
 /*
  * What these workers can do on this machine, measured now (about a second): reads of their own node's memory, all at once, and
- * integer dot products on registers alone.
+ * on registers alone the operations of the unit that multiplies most of a step's weights.
  */
-struct model_rates { double read_bytes_per_s, peak_ops_per_s; };
+struct model_rates {
+    double read_bytes_per_s, peak_ops_per_s;
+    const char *peak_unit;          /* "int8 dots", "bf16 dots" or "float32"; static */
+};
 int model_measure(struct model *m, struct model_rates *rates);
 
 /* Where the kernel says the pages are: pages asked about, and those on their node. Returns 0 or a negative errno. */

@@ -111,7 +111,8 @@ struct model {
     enum activations_option activations;
     enum gemm_choice gemm;
     struct onednn *onednn;              /* NULL unless it serves */
-    const char *gemm_implementation;    /* a library's own name of what it does with the last matrix; "" without one */
+    const char *gemm_implementation;    /* a library's own name of what it does with the first matrix that takes same_bits away, else with
+                                         * the first; "" without one */
     bool same_bits;
     size_t matmul_scratch_bytes;        /* of the most demanding matrix */
 

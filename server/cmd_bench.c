@@ -7,6 +7,7 @@
  * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second. With --profile each test runs
  * once more, with clocks inside the steps: where their time goes.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,12 +61,18 @@ static void step(struct bench *b, size_t n)
     b->step_ns += clock_now_ns() - start;
 }
 
+static void reserve(struct bench *b, struct kv_sequence *s, size_t n_tokens)
+{
+    if (kv_cache_reserve(model_kv_cache(b->model), s, n_tokens))
+        assert(!"run_bench counted the pages");
+}
+
 /* Read `n` prompt tokens into sequence 0, after b->depth that count as read: their keys and values are what the memory holds. */
 static void run_prompt(struct bench *b, size_t n)
 {
     struct kv_sequence *s = &b->sequences[0];
 
-    kv_cache_reserve(model_kv_cache(b->model), s, b->depth + n);
+    reserve(b, s, b->depth + n);
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t k = n - i < CHUNK ? n - i : CHUNK;
         for (size_t j = 0; j < k; j++)
@@ -77,17 +84,15 @@ static void run_prompt(struct bench *b, size_t n)
 
 static void run_decode(struct bench *b, size_t n, size_t batch)
 {
-    struct kv_cache *kv = model_kv_cache(b->model);
-
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < batch; j++) {
-            kv_cache_reserve(kv, &b->sequences[j], b->depth + i + 1);
+            reserve(b, &b->sequences[j], b->depth + i + 1);
             b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(b->depth + i), &b->sequences[j], true, ROLE_GENERATED };
         }
         step(b, batch);
     }
     for (size_t j = 0; j < batch; j++)
-        kv_cache_release(kv, &b->sequences[j]);
+        kv_cache_release(model_kv_cache(b->model), &b->sequences[j]);
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -158,6 +163,7 @@ static int measure_machine(struct bench *b)
         b->rates.read_bytes_per_s = now.read_bytes_per_s;
     if (now.peak_ops_per_s > b->rates.peak_ops_per_s)
         b->rates.peak_ops_per_s = now.peak_ops_per_s;
+    b->rates.peak_unit = now.peak_unit;
     return 0;
 }
 
@@ -215,9 +221,9 @@ static json_t *profile_json(const struct result *r)
 static void print_text(const struct bench *b, const char *path, const struct result *r, size_t n)
 {
     printf("model     %s (%.1f M parameters, %.1f MB)\n", path, (double)b->info.n_params / 1e6, (double)b->file_bytes / 1e6);
-    printf("machine   %s, %zu workers on %zu %s; all reads %.1f GB/s, int8 dots %.0f GOP/s (measured now)\n", isa_name(b->info.isa),
+    printf("machine   %s, %zu workers on %zu %s; all reads %.1f GB/s, %s %.0f GOP/s (measured now)\n", isa_name(b->info.isa),
            b->info.n_threads, b->info.n_nodes, b->info.virtual_nodes ? "virtual nodes" : b->info.n_nodes == 1 ? "node" : "nodes",
-           b->rates.read_bytes_per_s / 1e9, b->rates.peak_ops_per_s / 1e9);
+           b->rates.read_bytes_per_s / 1e9, b->rates.peak_unit, b->rates.peak_ops_per_s / 1e9);
     printf("gemm      %s%s%s\n", b->info.gemm, *b->info.gemm_implementation ? ", " : "", b->info.gemm_implementation);
     printf("load      %.2f s, resident %.1f MB\n\n", b->info.load_s, (double)resident_bytes() / 1e6);
     printf("%-10s %6s %12s %22s %10s %8s %7s %7s\n", "test", "batch", "tok/s", "(min .. max)", "step ms", "GB/s", "MBU", "MFU");
@@ -242,12 +248,12 @@ static void print_json(const struct bench *b, const char *path, const struct res
         if (b->profile)
             json_object_set_new(json_array_get(results, i), "profile", profile_json(&r[i]));
     }
-    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:o}", "model", path, "params",
+    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:s, s:o}", "model", path, "params",
                             (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",
                             b->info.gemm, "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
                             (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "rss_bytes", (json_int_t)resident_bytes(),
-                            "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s", b->rates.peak_ops_per_s / 1e9, "results",
-                            results);
+                            "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s", b->rates.peak_ops_per_s / 1e9, "peak_unit",
+                            b->rates.peak_unit, "results", results);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);
@@ -342,10 +348,11 @@ int cmd_bench(int argc, char **argv)
     };
     const struct command command = {
         .name = "bench", .usage = "bench MODEL [options]",
-        .summary = "Measure prefill (ppN) and decode (tgN) beside this machine's own measured read bandwidth and integer peak.",
+        .summary = "Measure prefill (ppN) and decode (tgN) beside this machine's own measured reads and peak arithmetic.",
         .options = options, .n_options = OWN_OPTIONS + MODEL_FLAGS_OPTIONS, .min_args = 1, .max_args = 1,
         .epilogue = "MBU: bytes that a decode step must read, in the file's encoding, as a share of the measured reads.\n"
-                    "MFU: multiply-adds of the weights as a share of the measured int8 peak.",
+                    "MFU: multiply-adds of the weights as a share of the measured peak of the unit that does most of\n"
+                    "them: int8 dots, bf16 dots or float32.",
     };
 
     model_flags_init(&flags);

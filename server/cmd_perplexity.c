@@ -79,7 +79,7 @@ static int score_position(struct scoring *s, size_t row, size_t at, int32_t next
     const float *logits = model_logits(s->model, row);
     const double logprob = (double)sampler_logprob(logits, norm, next);
 
-    if (isnan(logprob)) {
+    if (!isfinite(logprob)) {
         log_error("the model's logits are not finite at token %zu", at);
         return -EIO;
     }
@@ -180,42 +180,50 @@ static int plan_windows(struct scoring *s, const struct request *r, uint64_t ctx
     return r->save ? logprob_file_create(&s->save, r->save, s->window, n_vocab, s->n_windows, s->ids.ids) : 0;
 }
 
-static void add_estimate(json_t *o, const char *name, struct estimate e)
+static int add_estimate(json_t *o, const char *name, struct estimate e)
 {
-    json_object_set_new(o, name, json_pack("{s:f, s:f}", "value", e.value, "error", e.error));
+    return json_object_set_new(o, name, json_pack("{s:f, s:f}", "value", e.value, "error", e.error));
 }
 
-static void print_json(const struct scoring *s, struct estimate nats, double bits_per_byte, const struct divergence_summary *d)
+static int print_json(const struct scoring *s, struct estimate nats, double bits_per_byte, const struct divergence_summary *d)
 {
     const double ppl = exp(nats.value);
     json_t *o = json_pack("{s:f, s:f, s:f, s:f, s:I, s:I}", "perplexity", ppl, "error", ppl * nats.error, "nats_per_token", nats.value,
                           "bits_per_byte", bits_per_byte, "tokens", (json_int_t)s->n, "windows", (json_int_t)s->n_windows);
 
+    int err = o ? 0 : -1;
+
     if (d) {
-        add_estimate(o, "base_perplexity", d->base_perplexity);
-        add_estimate(o, "perplexity_ratio", d->perplexity_ratio);
-        add_estimate(o, "kl_divergence", d->kl);
+        err |= add_estimate(o, "base_perplexity", d->base_perplexity);
+        err |= add_estimate(o, "perplexity_ratio", d->perplexity_ratio);
+        err |= add_estimate(o, "kl_divergence", d->kl);
         json_t *kl = json_object_get(o, "kl_divergence");
-        json_object_set_new(kl, "median", json_real(d->kl_median));
-        json_object_set_new(kl, "p99", json_real(d->kl_p99));
-        json_object_set_new(kl, "max", json_real(d->kl_max));
-        add_estimate(o, "same_top", d->same_top);
-        add_estimate(o, "p_difference", d->p_diff);
-        add_estimate(o, "rms_p_difference", d->rms_p_diff);
+        err |= json_object_set_new(kl, "median", json_real(d->kl_median));
+        err |= json_object_set_new(kl, "p99", json_real(d->kl_p99));
+        err |= json_object_set_new(kl, "max", json_real(d->kl_max));
+        err |= add_estimate(o, "same_top", d->same_top);
+        err |= add_estimate(o, "p_difference", d->p_diff);
+        err |= add_estimate(o, "rms_p_difference", d->rms_p_diff);
+    }
+    if (err) {      /* JSON has no infinity */
+        log_error("perplexity: a figure is beyond what a number can hold (%.4f nats a token)", nats.value);
+        json_decref(o);
+        return -ERANGE;
     }
     json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(o);
+    return 0;
 }
 
-static void print_text(const struct scoring *s, struct estimate nats, double bits_per_byte, const struct divergence_summary *d)
+static int print_text(const struct scoring *s, struct estimate nats, double bits_per_byte, const struct divergence_summary *d)
 {
     const double ppl = exp(nats.value);
 
     printf("perplexity %.4f +/- %.4f (%.4f nats a token, %.4f bits a byte; %zu tokens scored in %zu windows)\n", ppl, ppl * nats.error,
            nats.value, bits_per_byte, s->n, s->n_windows);
     if (!d)
-        return;
+        return 0;
     printf("base perplexity %.4f +/- %.4f, ratio %.5f +/- %.5f\n", d->base_perplexity.value, d->base_perplexity.error,
            d->perplexity_ratio.value, d->perplexity_ratio.error);
     printf("KL divergence %.6f +/- %.6f (median %.6f, 99 %% %.6f, largest %.6f)\n", d->kl.value, d->kl.error, d->kl_median, d->kl_p99,
@@ -223,9 +231,10 @@ static void print_text(const struct scoring *s, struct estimate nats, double bit
     printf("same first choice %.3f %% +/- %.3f\n", 100 * d->same_top.value, 100 * d->same_top.error);
     printf("difference of probability: mean %.3f %% +/- %.3f, rms %.3f %% +/- %.3f\n", 100 * d->p_diff.value, 100 * d->p_diff.error,
            100 * d->rms_p_diff.value, 100 * d->rms_p_diff.error);
+    return 0;
 }
 
-static void print_scores(struct scoring *s, const struct request *r)
+static int print_scores(struct scoring *s, const struct request *r)
 {
     const struct estimate nats = estimate_mean(s->sum, s->sum_squares, s->n);
     const double bits_per_byte = s->n_bytes ? s->sum / log(2) / (double)s->n_bytes : 0;
@@ -233,7 +242,7 @@ static void print_scores(struct scoring *s, const struct request *r)
 
     if (r->base)
         divergence_summarise(&s->divergence, &summary);
-    (r->json ? print_json : print_text)(s, nats, bits_per_byte, r->base ? &summary : NULL);
+    return (r->json ? print_json : print_text)(s, nats, bits_per_byte, r->base ? &summary : NULL);
 }
 
 static int run_perplexity(const char *model_path, const struct model_flags *flags, const struct request *r)
@@ -263,8 +272,7 @@ static int run_perplexity(const char *model_path, const struct model_flags *flag
         goto out;
     if (r->save && logprob_file_finish(&s.save))
         goto out;
-    print_scores(&s, r);
-    status = 0;
+    status = print_scores(&s, r) ? 1 : 0;
 out:
     logprob_file_close(&s.save);
     logprob_file_close(&s.base);

@@ -4,7 +4,7 @@
  * A primitive is made for one m, so a product has a few: tiles of 1, 2, 4 .. 64 tokens by one panel or four. The last tokens of a call
  * are filled up with zeros to the next tile. Tokens are copied together, because the fast implementation takes rows without a gap only.
  *
- * The implementation "brg:avx512_core" and its bf16 sister add up partial sums of several hundred k, cut alike for every tile
+ * The implementations "brg:avx512_core" and "brg:avx512_core_bf16" add up partial sums of several hundred k, cut alike for every tile
  * (tests/kernels/check_providers.c), each one chain of fma: up to k = 512, on Zen 5, they give the bits of plain C, beyond that
  * their own. The fallback "gemm:jit" sums by shape.
  */
@@ -85,20 +85,29 @@ struct onednn {
     struct onednn_product *products;
 };
 
-static int check(dnnl_status_t status, const char *what)
+static const char with_floats[] = "brg:avx512_core", with_bf16[] = "brg:avx512_core_bf16";
+
+static int error_of(dnnl_status_t status)
 {
-    if (status == dnnl_success)
-        return 0;
-    log_error("oneDNN: %s failed (status %d)", what, (int)status);
-    return status == dnnl_out_of_memory ? -ENOMEM : -ENOTSUP;
+    return status == dnnl_success ? 0 : status == dnnl_out_of_memory ? -ENOMEM : -ENOTSUP;
 }
 
-/* VDPBF16PS belongs to level avx512 here: it gives the bits that plain C defines. The tiles of AMX do not. */
+static int check(dnnl_status_t status, const char *what)
+{
+    if (status != dnnl_success)
+        log_error("oneDNN: %s failed (status %d)", what, (int)status);
+    return error_of(status);
+}
+
+/*
+ * VDPBF16PS comes with level avx512bf16. Tiles are not used, at level amx neither: the library's implementations with them have other
+ * names and sums, which nothing here was tested with.
+ */
 static dnnl_cpu_isa_t most_isa(enum isa level)
 {
     static const dnnl_cpu_isa_t most[ISA_COUNT] = {
         [ISA_SCALAR] = dnnl_cpu_isa_sse41, [ISA_AVX2] = dnnl_cpu_isa_avx2, [ISA_AVX512] = dnnl_cpu_isa_avx512_core_vnni,
-        [ISA_AVX512BF16] = dnnl_cpu_isa_avx512_core_bf16, [ISA_AMX] = dnnl_cpu_isa_avx512_core_amx,
+        [ISA_AVX512BF16] = dnnl_cpu_isa_avx512_core_bf16, [ISA_AMX] = dnnl_cpu_isa_avx512_core_bf16,
     };
     return most[level];
 }
@@ -154,10 +163,13 @@ static dnnl_status_t make_primitive(const struct onednn *l, struct primitive *ou
     dnnl_matmul_desc_t matmul;
     dnnl_primitive_attr_t attributes;
 
-    dnnl_memory_desc_init_by_tag(&x, 2, x_dims, type, dnnl_ab);
-    dnnl_memory_desc_init_by_tag(&w, 2, w_dims, type, w_tag);
-    dnnl_memory_desc_init_by_tag(&y, 2, y_dims, dnnl_f32, dnnl_ab);
-    dnnl_status_t status = dnnl_matmul_desc_init(&matmul, &x, &w, NULL, &y);
+    dnnl_status_t status = dnnl_memory_desc_init_by_tag(&x, 2, x_dims, type, dnnl_ab);
+    if (status == dnnl_success)
+        status = dnnl_memory_desc_init_by_tag(&w, 2, w_dims, type, w_tag);
+    if (status == dnnl_success)
+        status = dnnl_memory_desc_init_by_tag(&y, 2, y_dims, dnnl_f32, dnnl_ab);
+    if (status == dnnl_success)
+        status = dnnl_matmul_desc_init(&matmul, &x, &w, NULL, &y);
     if (status == dnnl_success)
         status = dnnl_primitive_attr_create(&attributes);
     if (status != dnnl_success)
@@ -180,15 +192,15 @@ static dnnl_status_t make_primitive(const struct onednn *l, struct primitive *ou
 }
 
 /* Is there VDPBF16PS to be used? Without it the library has other ways with bf16, slower ones. */
-static bool has_bf16(const struct onednn *l, size_t k)
+static dnnl_status_t look_for_bf16(const struct onednn *l, size_t k, bool *has)
 {
     struct primitive p = { 0 };
-    const bool has = make_primitive(l, &p, true, MOST_TOKENS, MOST_PANELS, k) == dnnl_success &&
-                     !strcmp(p.implementation, "brg:avx512_core_bf16");
+    const dnnl_status_t status = make_primitive(l, &p, true, MOST_TOKENS, MOST_PANELS, k);
 
+    *has = status == dnnl_success && !strcmp(p.implementation, with_bf16);
     dnnl_primitive_destroy(p.run);
     dnnl_primitive_desc_destroy(p.desc);
-    return has;
+    return status == dnnl_out_of_memory ? status : dnnl_success;
 }
 
 struct buffers { unsigned char *x, *w, *scratchpad; float *y; size_t bytes; };
@@ -243,7 +255,8 @@ static void run(const struct onednn_product *p, const struct primitive *primitiv
     if (status == dnnl_success)
         status = dnnl_primitive_execute(primitive->run, l->stream, 4, args);
     if (status != dnnl_success) {       /* no memory for a few hundred bytes: better no answer than a wrong one */
-        log_error("oneDNN: a product failed (status %d)", (int)status);
+        log_error("oneDNN: a product failed (status %d): %s weights, %lld tokens, %lld rows, k %zu", (int)status,
+                  dtype_info(p->type)->name, (long long)primitive->x->dims[0], (long long)primitive->y->dims[1], p->k);
         abort();
     }
     for (size_t i = 0; i < 4; i++)
@@ -294,49 +307,72 @@ static void multiply(const struct matmul_args *a)
     }
 }
 
-static int make_product(struct onednn *l, struct onednn_product *p)
+static dnnl_status_t make_product(struct onednn *l, struct onednn_product *p)
 {
-    int err = 0;
-
-    for (size_t i = 0; !err && i < 2 * N_TILES; i++) {
+    for (size_t i = 0; i < 2 * N_TILES; i++) {
         struct primitive *primitive = &p->primitives[i / N_TILES][i % N_TILES];
-        err = check(make_primitive(l, primitive, p->bf16_x, (size_t)1 << i % N_TILES, i / N_TILES ? MOST_PANELS : 1, p->k), "a product");
-        if (err)
-            break;
+        dnnl_status_t status = make_primitive(l, primitive, p->bf16_x, (size_t)1 << i % N_TILES, i / N_TILES ? MOST_PANELS : 1, p->k);
+        if (status != dnnl_success)
+            return status;
         size_t bytes = dnnl_memory_desc_get_size(primitive->scratchpad);
         p->scratchpad_bytes = bytes > p->scratchpad_bytes ? bytes : p->scratchpad_bytes;
     }
-    return err;
+    return dnnl_success;
 }
 
-int onednn_prepare(struct onednn *l, struct product *out, enum dtype type, enum activation activation, size_t k)
+/* The product that serves these weights: one that is there already, or a new one. */
+static dnnl_status_t find_product(struct onednn *l, struct onednn_product **out, enum dtype type, enum activation activation, size_t k)
 {
-    const bool bf16_x = activation == ACT_BF16 && has_bf16(l, k);
     struct onednn_product *p = l->products;
+    bool bf16_x = false;
+    dnnl_status_t status = activation == ACT_BF16 ? look_for_bf16(l, k, &bf16_x) : dnnl_success;
 
+    if (status != dnnl_success)
+        return status;
     while (p && (p->type != type || p->k != k || p->bf16_x != bf16_x))
         p = p->next;
-    if (!p) {
-        p = calloc(1, sizeof(*p));
-        if (!p)
-            return -ENOMEM;
-        *p = (struct onednn_product){ .next = l->products, .library = l, .type = type, .bf16_x = bf16_x, .k = k,
-                                      .element = bf16_x ? sizeof(bf16) : sizeof(float) };
-        p->x_tokens = X_BYTES / (k * p->element) / MOST_TOKENS * MOST_TOKENS;
-        p->x_tokens = p->x_tokens ? p->x_tokens : MOST_TOKENS;
-        int err = make_product(l, p);
-        if (err) {
-            free_product(p);
-            return err;
-        }
-        l->products = p;
+    *out = p;
+    if (p)
+        return dnnl_success;
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        return dnnl_out_of_memory;
+    *p = (struct onednn_product){ .next = l->products, .library = l, .type = type, .bf16_x = bf16_x, .k = k,
+                                  .element = bf16_x ? sizeof(bf16) : sizeof(float) };
+    p->x_tokens = X_BYTES / (k * p->element) / MOST_TOKENS * MOST_TOKENS;
+    p->x_tokens = p->x_tokens ? p->x_tokens : MOST_TOKENS;
+    status = make_product(l, p);
+    if (status != dnnl_success) {
+        free_product(p);
+        return status;
     }
-    *out = (struct product){ .multiply = multiply, .prepared = p, .activation = bf16_x ? ACT_BF16 : ACT_F32,
+    *out = l->products = p;
+    return dnnl_success;
+}
+
+/* Only what tests/kernels/check_providers.c covers may claim it. */
+static bool keeps_bits(const struct onednn_product *p)
+{
+    const char *const wanted = p->bf16_x ? with_bf16 : with_floats;
+
+    for (size_t i = 0; i < 2 * N_TILES; i++)
+        if (strcmp(p->primitives[i / N_TILES][i % N_TILES].implementation, wanted))
+            return false;
+    return true;
+}
+
+int onednn_prepare(struct onednn *l, struct product *out, const char *name, enum dtype type, enum activation activation, size_t k)
+{
+    struct onednn_product *p;
+    const dnnl_status_t status = find_product(l, &p, type, activation, k);
+
+    if (status != dnnl_success) {
+        log_error("oneDNN: tensor \"%s\": products with %s weights of k %zu cannot be made (status %d)", name, dtype_info(type)->name, k,
+                  (int)status);
+        return error_of(status);
+    }
+    *out = (struct product){ .multiply = multiply, .prepared = p, .activation = p->bf16_x ? ACT_BF16 : ACT_F32,
                              .scratch_bytes = buffers(p, NULL).bytes, .implementation = p->primitives[1][N_TILES - 1].implementation,
-                             .same_bits = true };
-    for (size_t i = 0; i < 2 * N_TILES; i++) {
-        const char *name = p->primitives[i / N_TILES][i % N_TILES].implementation;
-        out->same_bits &= !strncmp(name, "brg:", 4) && !strcmp(name, out->implementation);
-    }
+                             .same_bits = keeps_bits(p) };
     return 0;
 }

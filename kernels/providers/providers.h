@@ -16,8 +16,6 @@
 
 #include "kernels/kernels.h"
 
-enum provider { PROVIDER_NATIVE, PROVIDER_ONEDNN, PROVIDER_OPENBLAS };
-
 /* How a library multiplies by matrices of one type and k. */
 struct product {
     matmul_fn multiply;
@@ -30,11 +28,12 @@ struct product {
 
 /*
  * oneDNN keeps primitives: code made for one shape. They are read-only once prepared, any number of threads may multiply. Of the
- * instructions above `level` the library uses none, if this is the first level of the process. Return 0, or a negative errno (logged).
+ * instructions above `level` the library uses none, if this is the first level of the process. Return 0, or a negative errno (logged;
+ * `name` is the matrix that the message names).
  */
 struct onednn;
 int onednn_open(struct onednn **library, enum isa level);
-int onednn_prepare(struct onednn *library, struct product *out, enum dtype type, enum activation activation, size_t k);
+int onednn_prepare(struct onednn *library, struct product *out, const char *name, enum dtype type, enum activation activation, size_t k);
 void onednn_close(struct onednn *library);      /* NULL is fine */
 
 /*

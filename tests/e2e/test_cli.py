@@ -1,6 +1,7 @@
 """The other subcommands, and what each gives for a bad file or a bad option: one clear line and the right exit status."""
 import json
 import os
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -15,6 +16,22 @@ def run(*words, stdin=None, timeout=300, env=None):
 
 def model_path():
     return os.path.join(os.environ.get("FOURWAY_MODELS") or os.path.expanduser("~/.cache/fourway/models"), MODEL + ".gguf")
+
+
+def scale_norm(data, name, factor):
+    """The GGUF file `data` with every value of a float32 vector `factor` times as large."""
+    start = at = data.index(struct.pack("<Q", len(name)) + name)
+    while True:         # to the end of the last tensor's entry: values begin at the next multiple of 32
+        length = struct.unpack_from("<Q", data, at)[0]
+        if not data[at + 8:at + 8 + min(length, 64)].endswith(b".weight"):
+            break
+        n_dims = struct.unpack_from("<I", data, at + 8 + length)[0]
+        at += 8 + length + 4 + 8 * n_dims + 4 + 8
+    n_dims, n, dtype, offset = struct.unpack_from("<IQIQ", data, start + 8 + len(name))
+    assert (n_dims, dtype) == (1, 0)
+    first = (at + 31) // 32 * 32 + offset
+    values = struct.unpack_from(f"<{n}f", data, first)
+    return data[:first] + struct.pack(f"<{n}f", *(x * factor for x in values)) + data[first + 4 * n:]
 
 
 class Commands(unittest.TestCase):
@@ -149,14 +166,19 @@ class Commands(unittest.TestCase):
         """A library says at start what it does to the bits of answers; the answers stay near enough to be the same text."""
         native = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0")
         self.assertNotIn("same bits", native.stderr)
-        for library, off in (("onednn", None), ("openblas", True)):
-            done = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0", "--gemm", library)
-            self.assertIn("Paris", done.stdout)
-            if off is not None:     # oneDNN's depend on the machine's level
-                self.assertIn("same bits: off", done.stderr)
-            report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "2", "--batch", "1", "--reps", "1", "--gemm", library,
-                                          "--json").stdout)
-            self.assertEqual(report["gemm"], library)
+        bench = ("bench", MODEL, "--prompt", "32", "--gen", "2", "--batch", "1", "--reps", "1", "--json")
+        report = json.loads(self.good(*bench).stdout)
+        best = report["isa"]
+        self.assertEqual(report["peak_unit"], "int8 dots")
+        for library, isa in (("onednn", best), ("onednn", "scalar" if best == "scalar" else "avx2"), ("openblas", best)):
+            with self.subTest(library=library, isa=isa):
+                options = ("--gemm", library, "--isa", isa)
+                done = self.good("run", MODEL, "-p", "The capital of France is", "--raw", "-n", "8", "--temp", "0", *options)
+                self.assertIn("Paris", done.stdout)
+                keeps = library == "onednn" and isa.startswith(("avx512", "amx"))
+                (self.assertNotIn if keeps else self.assertIn)("same bits: off", done.stderr)
+                report = json.loads(self.good(*bench, *options).stdout)
+                self.assertEqual((report["gemm"], report["isa"], report["peak_unit"]), (library, isa, "float32"))
 
     def test_perplexity(self):
         with open("README.md", encoding="utf-8") as readme, tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
@@ -164,6 +186,17 @@ class Commands(unittest.TestCase):
             f.flush()
             report = json.loads(self.good("perplexity", MODEL, f.name, "--json").stdout)
         self.assertTrue(2 < report["perplexity"] < 200, report)
+
+    def test_perplexity_beyond_numbers(self):
+        """Logits a thousand times as large: thousands of nats a token, whose exp is infinite, which JSON cannot say."""
+        with open(model_path(), "rb") as f, tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "sure.gguf")
+            with open(path, "wb") as scaled:
+                scaled.write(scale_norm(f.read(), b"output_norm.weight", 1000))
+            done = run("perplexity", path, "README.md", "--ctx", "64", "--windows", "1", "--json")
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn("nats a token", done.stderr)
 
     def test_kl_divergence(self):
         """Against float32: small, and nothing for the same arithmetic; a wrong file of log-probabilities gets one line."""

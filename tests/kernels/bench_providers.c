@@ -65,7 +65,7 @@ int bench_providers(const char *level_name)
         const enum dtype type = types[i];
         struct product p[3] = { { .multiply = kernels.matmul_prompt[type], .activation = kernels_activation(type),
                                   .scratch_bytes = matmul_scratch_bytes(K) } };
-        if (onednn_prepare(onednn, &p[1], type, kernels_activation(type), K))
+        if (onednn_prepare(onednn, &p[1], "w", type, kernels_activation(type), K))
             return 1;
         openblas_prepare(&p[2], type, K);
         for (size_t j = 0; j < sizeof(ms) / sizeof(*ms); j++) {

@@ -132,7 +132,7 @@ static void products_are_close_to_exact_sums(void **state)
             struct problem p = { .type = weight_types[i], .m = shapes[j].m, .n_panels = shapes[j].n_panels, .k = shapes[j].k };
             if (p.k % dtype_info(p.type)->block != 0)
                 continue;
-            assert_int_equal(onednn_prepare(onednn, &p.product, p.type, kernels_activation(p.type), p.k), 0);
+            assert_int_equal(onednn_prepare(onednn, &p.product, "w", p.type, kernels_activation(p.type), p.k), 0);
             random_problem(&p, RANGE_NORMAL, &rng);
             check_close(&p, p.product.implementation);
             openblas_prepare(&p.product, p.type, p.k);
@@ -173,7 +173,11 @@ static void onednn_gives_a_row_the_same_bits_in_every_call(void **state)
     for (size_t i = 0; i < 4; i++)
         for (size_t j = 0; j < 4; j++) {
             struct problem p = { .type = types[i], .m = MOST_M, .n_panels = MOST_PANELS, .k = ks[j] };
-            assert_int_equal(onednn_prepare(onednn, &p.product, p.type, kernels_activation(p.type), p.k), 0);
+            assert_int_equal(onednn_prepare(onednn, &p.product, "w", p.type, kernels_activation(p.type), p.k), 0);
+            if (level >= ISA_AVX512)
+                assert_true(p.product.same_bits);
+            if (level >= ISA_AVX512BF16)
+                assert_int_equal(p.product.activation == ACT_BF16, p.type == DTYPE_BF16);
             if (!p.product.same_bits) {
                 print_message("%s: %s claims nothing at this level\n", dtype_info(p.type)->name, p.product.implementation);
                 break;
@@ -232,7 +236,7 @@ static void workers_that_multiply_at_once_do_not_disturb_each_other(void **state
             if (library)
                 openblas_prepare(&p.product, p.type, p.k);
             else
-                assert_int_equal(onednn_prepare(onednn, &p.product, p.type, ACT_F32, p.k), 0);
+                assert_int_equal(onednn_prepare(onednn, &p.product, "w", p.type, ACT_F32, p.k), 0);
             random_problem(&p, RANGE_NORMAL, &rng);
             calls[i] = (struct worker_call){
                 .problem = p, .want = multiply(&p, 0, p.m, 0, p.n_panels), .arrived = &arrived,
@@ -254,13 +258,44 @@ static void workers_that_multiply_at_once_do_not_disturb_each_other(void **state
     }
 }
 
+/* Pairs in runs of one expert's, rows that follow one another and rows that do not: the bits of the plain product. */
+static void experts_are_multiplied_by_a_library_too(void **state)
+{
+    (void)state;
+    static const struct expert_pair pairs[] = { { 1, 0 }, { 1, 1 }, { 1, 2 }, { 0, 0 }, { 0, 2 } };
+    enum { N_PAIRS = sizeof(pairs) / sizeof(*pairs), N_EXPERTS = 2, N_ROWS = 2 };
+    struct problem p[N_EXPERTS];
+    struct rng rng;
+
+    rng_seed(&rng, 4);
+    for (size_t e = 0; e < N_EXPERTS; e++) {
+        p[e] = (struct problem){ .type = DTYPE_BF16, .m = 3, .n_panels = 5, .k = 96 };
+        assert_int_equal(onednn_prepare(onednn, &p[e].product, "w", p[e].type, ACT_BF16, p[e].k), 0);
+        random_problem(&p[e], RANGE_NORMAL, &rng);
+    }
+    p[1].x = p[0].x;
+    const struct product *product = &p[0].product;
+    const size_t y_stride = 16 * p[0].n_panels;
+    const struct experts_args args = {
+        .w = (const void *[]){ p[0].w, p[1].w }, .pairs = pairs, .n_pairs = N_PAIRS, .x = p[0].x, .x_stride = p[0].x_stride,
+        .x_bytes = activation_bytes(product->activation, p[0].k), .y = guarded(N_PAIRS * y_stride * sizeof(float)),
+        .y_stride = y_stride, .n_panels = p[0].n_panels, .k = p[0].k, .scratch = guarded((product->scratch_bytes + 63) / 64 * 64),
+        .prepared = product->prepared, .rows = guarded((N_ROWS * p[0].x_stride + 63) / 64 * 64), .n_rows = N_ROWS,
+    };
+    kernels_multiply_experts(product->multiply, &args);
+    for (size_t i = 0; product->same_bits && i < N_PAIRS; i++)
+        assert_memory_equal(args.y + i * y_stride, multiply(&p[pairs[i].expert], pairs[i].token, 1, 0, p[0].n_panels),
+                            y_stride * sizeof(float));
+    guarded_free_all();
+}
+
 static void no_tokens_and_no_rows_do_nothing(void **state)
 {
     (void)state;
     struct matmul_args args = { .y = guarded(0), .y_stride = 16, .k = 256 };
     struct product products[2];
 
-    assert_int_equal(onednn_prepare(onednn, &products[0], DTYPE_BF16, ACT_BF16, 256), 0);
+    assert_int_equal(onednn_prepare(onednn, &products[0], "w", DTYPE_BF16, ACT_BF16, 256), 0);
     openblas_prepare(&products[1], DTYPE_BF16, 256);
     for (size_t i = 0; i < 2; i++) {
         args.x_stride = activation_bytes(products[i].activation, 256);
@@ -283,10 +318,10 @@ static void equal_questions_are_prepared_once(void **state)
     (void)state;
     struct product a, b;
 
-    assert_int_equal(onednn_prepare(onednn, &a, DTYPE_F32, ACT_F32, 96), 0);
-    assert_int_equal(onednn_prepare(onednn, &b, DTYPE_F32, ACT_F32, 96), 0);
+    assert_int_equal(onednn_prepare(onednn, &a, "w", DTYPE_F32, ACT_F32, 96), 0);
+    assert_int_equal(onednn_prepare(onednn, &b, "w", DTYPE_F32, ACT_F32, 96), 0);
     assert_ptr_equal(a.prepared, b.prepared);
-    assert_int_equal(onednn_prepare(onednn, &b, DTYPE_F16, ACT_F32, 96), 0);
+    assert_int_equal(onednn_prepare(onednn, &b, "w", DTYPE_F16, ACT_F32, 96), 0);
     assert_ptr_not_equal(a.prepared, b.prepared);
     assert_int_equal(a.activation, ACT_F32);
 }
@@ -310,6 +345,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(products_are_close_to_exact_sums),
         cmocka_unit_test(onednn_gives_a_row_the_same_bits_in_every_call),
         cmocka_unit_test(workers_that_multiply_at_once_do_not_disturb_each_other),
+        cmocka_unit_test(experts_are_multiplied_by_a_library_too),
         cmocka_unit_test(no_tokens_and_no_rows_do_nothing),
         cmocka_unit_test(equal_questions_are_prepared_once),
     };

@@ -123,7 +123,7 @@ INLINE void prefetch_next(const struct piece *p, const struct format *f, size_t 
         return;
 #pragma GCC unroll 2
     for (int i = 0; i < panels; i++)
-        prefetch_weights_l2(p->next + (size_t)i * p->panel_bytes + step_block(f, step) * p->next_bytes, p->next_bytes);
+        prefetch_weights_l2(p->next, (size_t)i * p->panel_bytes + step_block(f, step) * p->next_bytes, p->next_bytes);
 }
 
 INLINE void tile(const struct piece *p, const struct format *f, const int tokens, const int panels)

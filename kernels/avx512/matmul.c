@@ -84,7 +84,7 @@ INLINE void tile(const struct piece *p, const struct format *f, const int tokens
         if (p->next) {
 #pragma GCC unroll 2
             for (int i = 0; i < panels; i++)
-                prefetch_weights_l2(p->next + (size_t)i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
+                prefetch_weights_l2(p->next, (size_t)i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
         }
         add_part(acc, f, w, x, p->x_stride, tokens, panels, 0);
         if (f->halves)

@@ -60,7 +60,7 @@ INLINE void tile(const struct piece *p, const int tokens, const int panels)
 #pragma GCC unroll 4
             for (int i = 0; i < panels; i++) {
                 const bf16 *at = w[(size_t)i * p->panel_blocks].w[pair][0];
-                _mm_prefetch((const char *)at + PREFETCH_BYTES, _MM_HINT_T0);
+                _mm_prefetch(prefetch_address(at, PREFETCH_BYTES), _MM_HINT_T0);
                 q[i] = pairs(at);
             }
 #pragma GCC unroll 6
@@ -85,6 +85,7 @@ static __attribute__((noinline)) void run_tile(const struct piece *p, size_t tok
 #define TILE(n) case n: panels == TILE_PANELS ? tile(p, n, TILE_PANELS) : tile(p, n, 1); break
     switch (tokens) {
     TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6);
+    default: __builtin_trap();
     }
 #undef TILE
 }
@@ -98,7 +99,7 @@ static void matmul_bf16(const struct matmul_args *a)
         for (size_t i = 0, panels; i < a->n_panels; i += panels) {
             panels = a->n_panels - i >= TILE_PANELS ? TILE_PANELS : 1;
             for (size_t n = 0, t = 0, tokens; n < n_tiles; n++, t += tokens) {
-                tokens = a->m / n_tiles + (n < a->m % n_tiles);         /* tiles as even as they can be */
+                tokens = even_part(a->m, n_tiles, n);
                 const struct piece p = {
                     .w = (const struct panel_bf16 *)a->w + i * n_blocks + b, .panel_blocks = n_blocks,
                     .n_blocks = n_blocks - b < chunk ? n_blocks - b : chunk,

@@ -1,7 +1,7 @@
 /*
  * matmul.c - y = W x for quantised weights with VPDPBUSD.
  *
- * Up to three tokens go through packed panels (few_tokens.h). More tokens meet a pair of panels as bytes in scratch (unpacked.h), in
+ * Fewer than UNPACK_TOKENS tokens go through packed panels (packed.h). More meet a pair of panels as bytes in scratch (unpacked.h), in
  * tiles of up to 5 tokens by 2 panels: 10 integer and 10 float sums in registers, so that each loaded register of weights serves 5 dots
  * and each broadcast activation 2; loads then stay below the two a cycle that go beside two dots. Zen 5, one core, weights in L1: tiles
  * of 5 x 2 reach 79 % of the peak, 4 x 2 78, 4 x 3 77, 6 x 2 75 (that the scale of each block costs a multiply and an fma

@@ -3,7 +3,8 @@
  *
  * A panel's pair of k is one register as it lies in memory, so nothing is unpacked, whatever m is. Tiles of up to 6 tokens by
  * 4 panels: 24 sums, 4 registers of weights, a broadcast pair; 10 loads for 24 dots. Prompts go through a chunk of k that keeps
- * 4 panels in L2 (and all tokens' activations of it); sums wait in y between chunks.
+ * 4 panels in L2, and beside them, where L2 has 1 MiB, the activations of up to 448 tokens: those of more come from the next cache for
+ * every 4 panels. Sums wait in y between chunks.
  */
 #include <immintrin.h>
 #include <stdbool.h>
@@ -15,7 +16,7 @@
 enum {
     TILE_TOKENS = 6,
     TILE_PANELS = 4,
-    CHUNK_BLOCKS = 32,          /* of 32 k: 4 panels take 128 KiB, 512 tokens 1 MiB */
+    CHUNK_BLOCKS = 32,          /* of 32 k: 4 panels take 128 KiB, a token's activations 2 KiB */
     PREFETCH_BYTES = 2048,      /* ahead, of each panel: of 1 to 16 KiB the best (Zen 5: one token 38.6 GB/s, 4096 35.8; six 39.1, 34.5) */
 };
 

@@ -14,6 +14,18 @@ enum { MXCSR_DAZ_FTZ = 0x8040 };
 /* What a matmul may use of matmul_args.scratch. */
 enum { MATMUL_SCRATCH_BYTES = 65536 };
 
+/* Part i of `all` in n parts as even as they can be, the larger ones first: 8 in two as 4 and 4, not as 5 and 3. */
+static inline size_t even_part(size_t all, size_t n, size_t i)
+{
+    return all / n + (i < all % n);
+}
+
+/* The address `offset` bytes from p, for a prefetch alone: it may lie past the end of p's array, where no pointer may point. */
+static inline const char *prefetch_address(const void *p, size_t offset)
+{
+    return (const char *)((uintptr_t)p + offset);
+}
+
 /* Blocks along a head of a KV_Q8 chunk; the scales of its k or v, which follow the quants. */
 static inline size_t kv_q8_blocks(size_t head_dim)
 {

@@ -4,9 +4,9 @@
  * A panel is 16 output rows of a weight matrix, interleaved so that one vector lane holds one row. It is
  * a sequence of k / 32 (or k / 256) panel blocks, scales first. Quants stand in groups of 4 k a row,
  *     q[group][row][4]        (64 bytes a group: one vector register)
- * which is the operand of VPDPBUSD and, unpacked to bytes, the B tile of AMX (TDPBUSD, TDPBSUD). All quants are
- * unsigned; the offset (8, 16, 32, 128) is taken from the dot with the activations' negated sums,
- * which is exact integer arithmetic. Values as in llama.cpp, ggml/src/ggml-common.h.
+ * which is the operand of VPDPBUSD and, unpacked to bytes, the B tile of AMX. All quants are unsigned; their offset
+ * (8, 16, 32, 128) is taken from the dot with the activations' negated sums, or at amx from the unpacked quants, for
+ * TDPBSSD: exact integer arithmetic, either way. Values as in llama.cpp, ggml/src/ggml-common.h.
  *
  * Nibbles: byte 64 j + 4 row + i, j = 0..3 of a 32-wide block holds k = 4 j + i in its low and
  * k = 16 + 4 j + i in its high half, so that one mask and one shift unpack groups j and j + 4.

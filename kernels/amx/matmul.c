@@ -123,7 +123,7 @@ INLINE void prefetch_next(const struct piece *p, const struct format *f, size_t 
         return;
 #pragma GCC unroll 2
     for (int i = 0; i < panels; i++)
-        prefetch_weights_l2(p->next + (size_t)i * p->panel_bytes + step_block(f, step) * p->next_bytes, p->next_bytes);
+        prefetch_weights_l2(p->next, (size_t)i * p->panel_bytes + step_block(f, step) * p->next_bytes, p->next_bytes);
 }
 
 INLINE void tile(const struct piece *p, const struct format *f, const int tokens, const int panels)
@@ -161,44 +161,27 @@ INLINE void tile(const struct piece *p, const struct format *f, const int tokens
 /* Tiles as even as they can be have 6 tokens at least, where there are 8. */
 INLINE void any_tile(const struct piece *p, const struct format *f)
 {
-#define TILE(n) case n: p->panels == 2 ? tile(p, f, n, 2) : tile(p, f, n, 1); break
     switch (p->tokens) {
-    TILE(6); TILE(7); TILE(8); TILE(9); TILE(10); TILE(11); TILE(12);
+    UNPACKED_CASE(6); UNPACKED_CASE(7); UNPACKED_CASE(8); UNPACKED_CASE(9); UNPACKED_CASE(10); UNPACKED_CASE(11); UNPACKED_CASE(12);
+    default: __builtin_trap();
     }
-#undef TILE
 }
 
 /* Without their offsets quants differ between types only in minima and halves: one function for each. */
-#define UNPACKED_TILE(name, ...) \
-    static __attribute__((noinline)) void name(const struct piece *p) \
-    { \
-        static const struct format f = { __VA_ARGS__ }; \
-        any_tile(p, &f); \
-    }
 UNPACKED_TILE(tile_plain, .minima = false)
 UNPACKED_TILE(tile_minima, .minima = true)
 UNPACKED_TILE(tile_halves, .halves = true)
-#undef UNPACKED_TILE
 
-/* The larger tiles first: two configurations at most, and one in all where the tiles of a call are alike. */
-INLINE void run_tiles(const struct piece *all, const struct format *f)
+/* The larger tiles of a piece come first: two configurations at most, and one in all where the tiles of a call are alike. */
+INLINE void run_tile(const struct piece *p, const struct format *f)
 {
-    const size_t n_tiles = (all->tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-    struct piece p = *all;
-
-    for (size_t i = 0, t = 0; i < n_tiles; i++, t += p.tokens) {
-        p.tokens = all->tokens / n_tiles + (i < all->tokens % n_tiles);
-        p.x = all->x + t * p.x_stride;
-        p.y = all->y + t * p.y_stride;
-        configure(p.scratch, f, p.tokens);
-        if (f->halves)
-            tile_halves(&p);
-        else if (f->minima)
-            tile_minima(&p);
-        else
-            tile_plain(&p);
-        p.next = NULL;
-    }
+    configure(p->scratch, f, p->tokens);
+    if (f->halves)
+        tile_halves(p);
+    else if (f->minima)
+        tile_minima(p);
+    else
+        tile_plain(p);
 }
 
 INLINE void multiply(const struct matmul_args *a, const struct format *f)
@@ -210,7 +193,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
         return;
     }
     ((struct tile_scratch *)a->scratch)->tokens = 0;
-    multiply_unpacked(a, f, UNPACK_CENTRED);
+    multiply_unpacked(a, f, UNPACK_CENTRED, TILE_TOKENS);
     _tile_release();
 }
 

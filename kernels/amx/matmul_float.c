@@ -21,7 +21,7 @@ enum {
     TILE_TOKENS = GROUPS * TILE_ROWS,
     TILE_PANELS = 2,
     CHUNK_BLOCKS = 16,                      /* of 32 k */
-    PREFETCH_BYTES = 4096,                  /* ahead in a panel, while the first tokens pass; as in avx512bf16/ */
+    PREFETCH_BYTES = 2048,                  /* ahead in a panel, while the first tokens pass; as measured in avx512bf16/ */
 };
 
 struct piece {
@@ -54,7 +54,7 @@ static void configure(const size_t rows[GROUPS])
 INLINE void prefetch(const struct panel_bf16 *w)
 {
     for (size_t i = 0; i < sizeof(*w); i += 64)
-        _mm_prefetch((const char *)w + PREFETCH_BYTES + i, _MM_HINT_T0);
+        _mm_prefetch(prefetch_address(w, PREFETCH_BYTES + i), _MM_HINT_T0);
 }
 
 INLINE void tile(const struct piece *p, const int groups, const int panels)
@@ -62,7 +62,7 @@ INLINE void tile(const struct piece *p, const int groups, const int panels)
     const struct panel_bf16 *w = p->w;
     const uint8_t *x = p->x;
     const size_t y_bytes = p->y_stride * sizeof(float), second_x = p->rows[0] * p->x_stride;
-    float *second_y = p->y + p->rows[0] * p->y_stride;
+    float *second_y = groups == 2 ? p->y + p->rows[0] * p->y_stride : NULL;
 
     TILES_USE_MEMORY();
 #define EACH_SUM(instruction) \
@@ -128,7 +128,7 @@ static void matmul_bf16(const struct matmul_args *a)
     for (size_t b = 0; a->m && b < n_blocks; b += chunk) {
         for (size_t i = 0; i < a->n_panels; i += TILE_PANELS) {
             for (size_t n = 0, t = 0, tokens; n < n_tiles; n++, t += tokens) {
-                tokens = a->m / n_tiles + (n < a->m % n_tiles);     /* as even as they can be: two shapes at most */
+                tokens = even_part(a->m, n_tiles, n);               /* two shapes at most */
                 const size_t rows = tokens > TILE_ROWS ? (tokens + 1) / 2 : tokens;
                 const struct piece p = {
                     .panels = a->n_panels - i >= TILE_PANELS ? TILE_PANELS : 1,

@@ -1,7 +1,7 @@
 /*
  * matmul.c - y = W x for quantised weights with VPDPBUSD.
  *
- * Up to three tokens go through packed panels (few_tokens.h). More tokens meet a pair of panels as bytes in scratch (unpacked.h), in
+ * Fewer than UNPACK_TOKENS tokens go through packed panels (packed.h). More meet a pair of panels as bytes in scratch (unpacked.h), in
  * tiles of up to 5 tokens by 2 panels: 10 integer and 10 float sums in registers, so that each loaded register of weights serves 5 dots
  * and each broadcast activation 2; loads then stay below the two a cycle that go beside two dots. Zen 5, one core, weights in L1: tiles
  * of 5 x 2 reach 79 % of the peak, 4 x 2 78, 4 x 3 77, 6 x 2 75 (that the scale of each block costs a multiply and an fma
@@ -84,7 +84,7 @@ INLINE void tile(const struct piece *p, const struct format *f, const int tokens
         if (p->next) {
 #pragma GCC unroll 2
             for (int i = 0; i < panels; i++)
-                prefetch_weights_l2(p->next + (size_t)i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
+                prefetch_weights_l2(p->next, (size_t)i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
         }
         add_part(acc, f, w, x, p->x_stride, tokens, panels, 0);
         if (f->halves)
@@ -101,25 +101,17 @@ INLINE void tile(const struct piece *p, const struct format *f, const int tokens
 /* A tile of unpacked weights differs between types only in the offset of the quants, minima and halves: one function for each. */
 INLINE void any_tile(const struct piece *p, const struct format *f)
 {
-#define TILE(n) case n: p->panels == 2 ? tile(p, f, n, 2) : tile(p, f, n, 1); break
     switch (p->tokens) {
-    TILE(1); TILE(2); TILE(3); TILE(4); TILE(5);
+    UNPACKED_CASE(1); UNPACKED_CASE(2); UNPACKED_CASE(3); UNPACKED_CASE(4); UNPACKED_CASE(5);
+    default: __builtin_trap();
     }
-#undef TILE
 }
 
-#define UNPACKED_TILE(name, ...) \
-    static __attribute__((noinline)) void name(const struct piece *p) \
-    { \
-        static const struct format f = { __VA_ARGS__ }; \
-        any_tile(p, &f); \
-    }
 UNPACKED_TILE(tile_minima, .minima = true)
 UNPACKED_TILE(tile_offset_8, .shift = 3)
 UNPACKED_TILE(tile_offset_16, .shift = 4)
 UNPACKED_TILE(tile_offset_128, .shift = 7)
 UNPACKED_TILE(tile_halves, .shift = 5, .halves = true)
-#undef UNPACKED_TILE
 
 INLINE void run_tile(const struct piece *p, const struct format *f)
 {
@@ -135,21 +127,6 @@ INLINE void run_tile(const struct piece *p, const struct format *f)
         tile_offset_128(p);
 }
 
-/* Tokens in tiles as even as they can be: 8 as 4 and 4, not as 5 and 3. */
-INLINE void run_tiles(const struct piece *all, const struct format *f)
-{
-    const size_t n_tiles = (all->tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-    struct piece p = *all;
-
-    for (size_t i = 0, t = 0; i < n_tiles; i++, t += p.tokens) {
-        p.tokens = all->tokens / n_tiles + (i < all->tokens % n_tiles);
-        p.x = all->x + t * p.x_stride;
-        p.y = all->y + t * p.y_stride;
-        run_tile(&p, f);
-        p.next = NULL;
-    }
-}
-
 INLINE void multiply(const struct matmul_args *a, const struct format *f)
 {
     if (a->m == 0)
@@ -157,7 +134,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
     if (a->m < UNPACK_TOKENS)
         multiply_packed(a, f);
     else
-        multiply_unpacked(a, f, UNPACK_UNSIGNED);
+        multiply_unpacked(a, f, UNPACK_UNSIGNED, TILE_TOKENS);
 }
 
 #include "kernels/matmul_template.h"

@@ -75,9 +75,9 @@ INLINE void packed_tile(const struct packed_piece *p, const struct format *f, co
     for (size_t b = 0; b < p->n_blocks; b++, x += sizeof(struct q8_block)) {
         const struct block w = f->load(p->w, b);
         if (tokens <= PREFETCH_L1_TOKENS)
-            prefetch_weights(p->w + b * block_bytes + PREFETCH_BYTES, block_bytes);
+            prefetch_weights(p->w, b * block_bytes + PREFETCH_BYTES, block_bytes);
         else
-            prefetch_weights_l2(p->w + b * block_bytes + PREFETCH_BYTES, block_bytes);
+            prefetch_weights_l2(p->w, b * block_bytes + PREFETCH_BYTES, block_bytes);
 #pragma GCC unroll 16
         for (size_t t = 0; t < tokens; t++)
             acc[t] = add_block(acc[t], f, &w, (const struct q8_block *)(x + t * p->x_stride));
@@ -87,16 +87,21 @@ INLINE void packed_tile(const struct packed_piece *p, const struct format *f, co
         _mm512_storeu_ps(p->y + t * p->y_stride, acc[t]);
 }
 
-/* 16, 12, or what is left, in halves where it is more than 8: each size of tile is code of its own for every type. */
+/*
+ * Each size of tile is code of its own for every type, so there are not all: 1 to 8, 12 and 16. 16 at a time while more than 20 are
+ * left, 12 of 17 to 20, and what has no tile of its size in halves: of more than 8 tokens no tile has fewer than 4.
+ */
 INLINE size_t packed_tile_tokens(size_t left)
 {
-    return left >= 16 ? 16 : left >= 12 ? 12 : left > 8 ? (left + 1) / 2 : left;
+    if (left > 16)
+        return left > 20 ? 16 : 12;
+    return left <= 8 || left == 12 || left == 16 ? left : (left + 1) / 2;
 }
 
 INLINE void multiply_packed(const struct matmul_args *a, const struct format *f)
 {
     const size_t n_blocks = a->k / 32, panel_bytes = n_blocks / f->blocks * f->panel_block;
-    const size_t chunk = a->m <= PACKED_TOKENS ? n_blocks : PACKED_CHUNK_BLOCKS;
+    const size_t chunk = packed_tile_tokens(a->m) == a->m ? n_blocks : PACKED_CHUNK_BLOCKS;
 
     for (size_t i = 0; i < a->n_panels; i++) {
         for (size_t b = 0; b < n_blocks; b += chunk) {
@@ -111,6 +116,7 @@ INLINE void multiply_packed(const struct matmul_args *a, const struct format *f)
 #define TILE(n) case n: packed_tile(&p, f, n); break
                 switch (tokens) {
                 TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6); TILE(7); TILE(8); TILE(12); TILE(16);
+                default: __builtin_trap();
                 }
 #undef TILE
             }

@@ -63,44 +63,92 @@ struct piece {
     size_t next_bytes, panel_bytes;     /* of one of their blocks; from one panel to the next */
 };
 
-/* The level's: all tokens of the piece, in tiles. */
-INLINE void run_tiles(const struct piece *p, const struct format *f);
+/* The level's: the tokens of the piece as one tile. */
+INLINE void run_tile(const struct piece *p, const struct format *f);
+
+/*
+ * What run_tile() calls, by number of tokens and panels: UNPACKED_CASE(n) in a switch that traps by default, since a size without code
+ * would leave y as it was; and a function of its own for all types that differ in nothing once unpacked, named by UNPACKED_TILE.
+ */
+#define UNPACKED_CASE(n) case n: p->panels == 2 ? tile(p, f, n, 2) : tile(p, f, n, 1); break
+#define UNPACKED_TILE(name, ...) \
+    static __attribute__((noinline)) void name(const struct piece *p) \
+    { \
+        static const struct format f = { __VA_ARGS__ }; \
+        any_tile(p, &f); \
+    }
+
+/* All tokens of the piece in tiles of up to `most`. The first tile prefetches for all. */
+INLINE void run_tiles(const struct piece *all, const struct format *f, const size_t most)
+{
+    const size_t n_tiles = (all->tokens + most - 1) / most;
+    struct piece p = *all;
+
+    for (size_t i = 0, t = 0; i < n_tiles; i++, t += p.tokens) {
+        p.tokens = even_part(all->tokens, n_tiles, i);
+        p.x = all->x + t * p.x_stride;
+        p.y = all->y + t * p.y_stride;
+        run_tile(&p, f);
+        p.next = NULL;
+    }
+}
 
 enum {
     CACHED_BYTES = 1 << 19,             /* activations that stay in L2, of 1 MiB and more where there is AVX-512 */
     TOKENS_AT_ONCE = CACHED_BYTES / (CHUNK_BLOCKS * sizeof(struct q8_block)),
 };
 
+/* The weights in pairs of panels, each in chunks of k: a step multiplies one chunk of one pair. */
+struct steps {
+    const uint8_t *w;
+    size_t n_pairs, n_chunks, pair_bytes, chunk_bytes;
+    bool pairwise;                      /* all chunks of a pair in turn; else all pairs for one chunk of k */
+};
+struct step {
+    size_t pair, chunk;
+    const uint8_t *w;                   /* NULL: there is no such step */
+};
+
+INLINE struct step step_at(const struct steps *s, size_t i)
+{
+    if (i >= s->n_pairs * s->n_chunks)
+        return (struct step){ .w = NULL };
+    const size_t pair = s->pairwise ? i / s->n_chunks : i % s->n_pairs, chunk = s->pairwise ? i % s->n_chunks : i / s->n_pairs;
+    return (struct step){ pair, chunk, s->w + pair * s->pair_bytes + chunk * s->chunk_bytes };
+}
+
 /*
  * While all activations fit into L2 a pair of panels goes through all of its chunks, as it lies in memory. Else all pairs go through
- * one chunk of k after the other, so that the activations of that chunk stay in L2; sums wait in y between chunks.
+ * one chunk of k after the other, so that the activations of that chunk stay in L2; sums wait in y between chunks. Tokens whose
+ * activations of one chunk would not fit go in parts, as even as they can be: a small rest would pay for all of the unpacking, and its
+ * tile might be smaller than a level has.
  */
-INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *f, const enum unpack_form form)
+INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *f, const enum unpack_form form, const size_t tile_tokens)
 {
     const size_t n_blocks = a->k / 32, panel_bytes = n_blocks / f->blocks * f->panel_block, block_bytes = f->panel_block / f->blocks;
-    const size_t n_chunks = (n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS, n_pairs = (a->n_panels + TILE_PANELS - 1) / TILE_PANELS;
-    const size_t n_steps = n_chunks * n_pairs;
+    const size_t n_parts = (a->m + TOKENS_AT_ONCE - 1) / TOKENS_AT_ONCE;
+    struct steps steps = {
+        .w = a->w, .n_pairs = (a->n_panels + TILE_PANELS - 1) / TILE_PANELS, .n_chunks = (n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS,
+        .pair_bytes = TILE_PANELS * panel_bytes, .chunk_bytes = CHUNK_BLOCKS * block_bytes,
+    };
+    struct unpacked_pair *scratch = a->scratch;
 
-    for (size_t t = 0; t < a->m; t += TOKENS_AT_ONCE) {
-        const size_t tokens = a->m - t < TOKENS_AT_ONCE ? a->m - t : TOKENS_AT_ONCE;
-        const bool in_order = tokens * n_blocks * sizeof(struct q8_block) <= CACHED_BYTES;
-        const uint8_t *w = a->w;
-        for (size_t i = 0; i < n_steps; i++) {
-            const size_t pair = in_order ? i / n_chunks : i % n_pairs, chunk = in_order ? i % n_chunks : i / n_pairs;
-            const size_t after = i + 1, next_pair = in_order ? after / n_chunks : after % n_pairs;
-            const size_t next_chunk = in_order ? after % n_chunks : after / n_pairs, b = chunk * CHUNK_BLOCKS;
-            const uint8_t *next = (const uint8_t *)a->w + TILE_PANELS * next_pair * panel_bytes + next_chunk * CHUNK_BLOCKS * block_bytes;
-            struct unpacked_pair *scratch = a->scratch;
+    for (size_t part = 0, t = 0, tokens; part < n_parts; part++, t += tokens) {
+        tokens = even_part(a->m, n_parts, part);
+        steps.pairwise = tokens * n_blocks * sizeof(struct q8_block) <= CACHED_BYTES;
+        struct step step = step_at(&steps, 0), next;
+        for (size_t i = 1; step.w; i++, step = next) {
+            const size_t panels_left = a->n_panels - TILE_PANELS * step.pair, b = CHUNK_BLOCKS * step.chunk, blocks_left = n_blocks - b;
+            next = step_at(&steps, i);
             const struct piece p = {
-                .tokens = tokens, .panels = a->n_panels - TILE_PANELS * pair < TILE_PANELS ? 1 : TILE_PANELS,
-                .w = scratch->panel[0], .scratch = scratch, .n_blocks = n_blocks - b < CHUNK_BLOCKS ? n_blocks - b : CHUNK_BLOCKS,
+                .tokens = tokens, .panels = panels_left < TILE_PANELS ? panels_left : TILE_PANELS, .w = scratch->panel[0],
+                .scratch = scratch, .n_blocks = blocks_left < CHUNK_BLOCKS ? blocks_left : CHUNK_BLOCKS,
                 .x = (const uint8_t *)a->x + t * a->x_stride + b * sizeof(struct q8_block), .x_stride = a->x_stride,
-                .y = a->y + t * a->y_stride + TILE_PANELS * PANEL_ROWS * pair, .y_stride = a->y_stride, .first = chunk == 0,
-                .next = after < n_steps ? next : NULL, .next_bytes = block_bytes, .panel_bytes = panel_bytes,
+                .y = a->y + t * a->y_stride + TILE_PANELS * PANEL_ROWS * step.pair, .y_stride = a->y_stride, .first = step.chunk == 0,
+                .next = next.w, .next_bytes = block_bytes, .panel_bytes = panel_bytes,
             };
-            unpack_panels(scratch, f, form, w, panel_bytes, p.panels, p.n_blocks);
-            run_tiles(&p, f);
-            w = next;
+            unpack_panels(scratch, f, form, step.w, panel_bytes, p.panels, p.n_blocks);
+            run_tiles(&p, f, tile_tokens);
         }
     }
 }

@@ -3,7 +3,8 @@
  *
  * A panel's pair of k is one register as it lies in memory, so nothing is unpacked, whatever m is. Tiles of up to 6 tokens by
  * 4 panels: 24 sums, 4 registers of weights, a broadcast pair; 10 loads for 24 dots. Prompts go through a chunk of k that keeps
- * 4 panels in L2 (and all tokens' activations of it); sums wait in y between chunks.
+ * 4 panels in L2, and beside them, where L2 has 1 MiB, the activations of up to 448 tokens: those of more come from the next cache for
+ * every 4 panels. Sums wait in y between chunks.
  */
 #include <immintrin.h>
 #include <stdbool.h>
@@ -15,7 +16,7 @@
 enum {
     TILE_TOKENS = 6,
     TILE_PANELS = 4,
-    CHUNK_BLOCKS = 32,          /* of 32 k: 4 panels take 128 KiB, 512 tokens 1 MiB */
+    CHUNK_BLOCKS = 32,          /* of 32 k: 4 panels take 128 KiB, a token's activations 2 KiB */
     PREFETCH_BYTES = 2048,      /* ahead, of each panel: of 1 to 16 KiB the best (Zen 5: one token 38.6 GB/s, 4096 35.8; six 39.1, 34.5) */
 };
 
@@ -60,7 +61,7 @@ INLINE void tile(const struct piece *p, const int tokens, const int panels)
 #pragma GCC unroll 4
             for (int i = 0; i < panels; i++) {
                 const bf16 *at = w[(size_t)i * p->panel_blocks].w[pair][0];
-                _mm_prefetch((const char *)at + PREFETCH_BYTES, _MM_HINT_T0);
+                _mm_prefetch(prefetch_address(at, PREFETCH_BYTES), _MM_HINT_T0);
                 q[i] = pairs(at);
             }
 #pragma GCC unroll 6
@@ -85,6 +86,7 @@ static __attribute__((noinline)) void run_tile(const struct piece *p, size_t tok
 #define TILE(n) case n: panels == TILE_PANELS ? tile(p, n, TILE_PANELS) : tile(p, n, 1); break
     switch (tokens) {
     TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6);
+    default: __builtin_trap();
     }
 #undef TILE
 }
@@ -98,7 +100,7 @@ static void matmul_bf16(const struct matmul_args *a)
         for (size_t i = 0, panels; i < a->n_panels; i += panels) {
             panels = a->n_panels - i >= TILE_PANELS ? TILE_PANELS : 1;
             for (size_t n = 0, t = 0, tokens; n < n_tiles; n++, t += tokens) {
-                tokens = a->m / n_tiles + (n < a->m % n_tiles);         /* tiles as even as they can be */
+                tokens = even_part(a->m, n_tiles, n);
                 const struct piece p = {
                     .w = (const struct panel_bf16 *)a->w + i * n_blocks + b, .panel_blocks = n_blocks,
                     .n_blocks = n_blocks - b < chunk ? n_blocks - b : chunk,

@@ -90,7 +90,7 @@ static void multiply(const struct bench *b, const struct worker *w, size_t pass,
 
 /*
  * The project's marks, or NaN. Reads: one token, 4 and 8 bits. Peak: 88 % of what the ports of a processor with VNNI allow, which
- * also convert and scale the sums: once a block, with a minimum, or twice a block.
+ * also convert and scale the sums: once a block, with a minimum, or twice a block. Tiles are another unit, and have no mark.
  */
 static double asked_of_reads(enum dtype type, size_t m)
 {
@@ -99,7 +99,7 @@ static double asked_of_reads(enum dtype type, size_t m)
 
 static double asked_of_peak(enum isa isa, enum dtype type, size_t m)
 {
-    if (m < 256 || isa < ISA_AVX512)
+    if (m < 256 || isa < ISA_AVX512 || isa >= ISA_AMX)
         return NAN;
     switch (type) {
     case DTYPE_Q4_0:

@@ -80,6 +80,24 @@ static void long_rows_and_many_tokens_give_the_same_bits(void **state)
     }
 }
 
+/* The smallest shapes: 682 tokens go at once (avx512/unpacked.h), and what is left must fill tiles, too. */
+static void more_tokens_than_go_at_once_give_the_bits_of_plain_c(void **state)
+{
+    (void)state;
+    static const size_t m[] = { 1365, 682, 683, 687 };
+    uint64_t seed = 45000;
+
+    for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
+        const enum dtype type = weight_types[i];
+        const uint64_t before = start();
+        if (kernels_activation(type) == ACT_F32)
+            continue;
+        const size_t k = dtype_info(type)->block == 256 ? 256 : 32;
+        check_problem(amx, type, kernels_activation(type), m, sizeof(m) / sizeof(*m), 1, k, RANGE_NORMAL, seed++);
+        tiles_were_used(before);
+    }
+}
+
 static void check_released(void)
 {
     struct tile_config left;
@@ -132,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_give_the_bits_of_plain_c),
         cmocka_unit_test(long_rows_and_many_tokens_give_the_same_bits),
+        cmocka_unit_test(more_tokens_than_go_at_once_give_the_bits_of_plain_c),
         cmocka_unit_test(no_call_leaves_tiles_behind),
         cmocka_unit_test(peaks_count_their_operations),
     };

@@ -16,7 +16,7 @@ static struct levels every_level(void)
     return (struct levels){ ISA_SCALAR, cpu_best_isa() };
 }
 
-static const size_t all_m[] = { 64, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 31, 33 };
+static const size_t all_m[] = { 66, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 21, 31, 33, 63, 64, 65 };
 
 static void every_level_gives_the_bits_of_plain_c(void **state)
 {
@@ -60,11 +60,32 @@ static void every_level_gives_the_bits_of_plain_c_on_floats(void **state)
 static void long_rows_and_many_tokens_give_the_same_bits(void **state)
 {
     (void)state;
-    static const size_t m[] = { 300, 1, 40 };
+    static const size_t m[] = { 300, 1, 13, 40 };
     uint64_t seed = 20000;
 
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++)
-        check_problem(every_level(), weight_types[i], kernels_activation(weight_types[i]), m, 3, 3, 4352, RANGE_NORMAL, seed++);
+        check_problem(every_level(), weight_types[i], kernels_activation(weight_types[i]), m, 4, 3, 4352, RANGE_NORMAL, seed++);
+}
+
+/* From 683 tokens on avx512 and amx take them in pieces (avx512/unpacked.h). */
+static void more_tokens_than_go_at_once_give_the_same_bits(void **state)
+{
+    (void)state;
+    static const size_t m[] = { 2048, 682, 683, 687, 1365 }, ks[] = { 32, 64, 256 };
+    uint64_t seed = 25000;
+
+    for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
+        const enum dtype type = weight_types[i];
+        for (size_t panels = 1; panels <= 3; panels++) {
+            for (size_t l = 0; l < sizeof(ks) / sizeof(*ks); l++) {
+                /* 256 for the types of 256-wide blocks alone */
+                if (ks[l] % dtype_info(type)->block != 0 || (ks[l] == 256 && dtype_info(type)->block != 256))
+                    continue;
+                check_problem(every_level(), type, kernels_activation(type), m, sizeof(m) / sizeof(*m), panels, ks[l], RANGE_NORMAL,
+                              seed++);
+            }
+        }
+    }
 }
 
 static void no_tokens_and_no_rows_do_nothing(void **state)
@@ -207,6 +228,7 @@ int main(void)
         cmocka_unit_test(every_level_gives_the_bits_of_plain_c),
         cmocka_unit_test(every_level_gives_the_bits_of_plain_c_on_floats),
         cmocka_unit_test(long_rows_and_many_tokens_give_the_same_bits),
+        cmocka_unit_test(more_tokens_than_go_at_once_give_the_same_bits),
         cmocka_unit_test(rows_of_activations_spread_over_cache_sets),
         cmocka_unit_test(no_tokens_and_no_rows_do_nothing),
         cmocka_unit_test(experts_give_the_bits_of_their_own_products),

@@ -90,8 +90,8 @@ static void plan_sites(struct model *m)
 
     for (size_t i = 0; i < c->n_layers; i++) {
         struct layer *l = &m->layers[i];
-        add_use(m, SITE_ATTN_IN, &l->q, 1);
-        add_use(m, SITE_ATTN_IN, &l->k, 1);
+        add_use(m, SITE_ATTN_IN, &l->q, 2);
+        add_use(m, SITE_ATTN_IN, &l->k, 2);
         add_use(m, SITE_ATTN_IN, &l->v, 2);
         add_use(m, SITE_ATTN_OUT, &l->o, 1);
         add_use(m, SITE_FFN_IN, &l->gate, 1);

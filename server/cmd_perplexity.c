@@ -25,7 +25,7 @@
 #include "server/progress.h"
 #include "weights/tokenizer.h"
 
-enum { ROWS = 64, DEFAULT_WINDOW = 512 };
+enum { ROWS = 64, DEFAULT_WINDOW = 512, MOST_TEXT = 256 << 20 };
 
 /* What the command line asks for, but for the model. */
 struct request {
@@ -54,6 +54,7 @@ static int read_file(const char *path, struct buf *text)
         log_error("%s: %s", path, strerror(errno));
         return -errno;
     }
+    text->limit = MOST_TEXT;
     for (;;) {
         char *to = buf_reserve(text, 1 << 16);
         size_t n = to ? fread(to, 1, 1 << 16, f) : 0;
@@ -62,7 +63,7 @@ static int read_file(const char *path, struct buf *text)
         text->len += n;
     }
     if (ferror(f) || text->failed) {
-        log_error("%s: %s", path, text->failed ? "out of memory" : "cannot be read");
+        log_error("%s: %s", path, text->failed ? "longer than 256 MiB, or out of memory" : "cannot be read");
         err = -EIO;
     }
     if (f != stdin)

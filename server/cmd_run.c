@@ -68,7 +68,7 @@ static int read_all(FILE *f, const char *name, struct buf *text)
     size_t n;
 
     text->limit = 16 << 20;         /* as the body of a request */
-    while ((n = fread(bytes, 1, sizeof(bytes), f)) > 0)
+    while (!text->failed && (n = fread(bytes, 1, sizeof(bytes), f)) > 0)
         buf_append(text, bytes, n);
     if (ferror(f) || text->failed) {
         log_error("%s: %s", name, text->failed ? "the prompt is too long" : "cannot be read");

@@ -43,7 +43,8 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "isa", .type = OPTION_CHOICE, .out = &f->isa, .choices = isa_choices,
           .help = "instruction set of the kernels (default auto: the best this machine has)" },
         { .name = "gemm", .type = OPTION_CHOICE, .out = &f->gemm, .choices = gemm_choices,
-          .help = "who multiplies matrices for prompt tokens (default auto: the fastest that keeps the bits of a request)" },
+          .help = "who multiplies matrices for prompt tokens (default auto: the fastest that keeps the bits of a request); a library "
+                  "makes quantised weights slow in decoding, too: both roles then take float32 activations" },
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
           .help = "inputs of matrices: auto and q8 by weight type; bf16 or f32 for all, slow, for checking (default auto)" },
         { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,

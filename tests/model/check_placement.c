@@ -35,6 +35,12 @@ static void check_pages(struct engine *e)
     misplaced |= p.weight_local != p.weight_pages || p.kv_local != p.kv_pages || !p.weight_pages || !p.kv_pages;
 }
 
+/* The highest level whose bits all lower ones share: the emulated machine has less than this one. */
+static enum isa common_level(void)
+{
+    return cpu_best_isa() < ISA_AVX512 ? cpu_best_isa() : ISA_AVX512;
+}
+
 int main(int argc, char **argv)
 {
     XXH3_state_t *state = XXH3_createState();
@@ -44,7 +50,7 @@ int main(int argc, char **argv)
     XXH3_64bits_reset(state);
     for (enum tiny_kind kind = 0; kind < TINY_KINDS; kind++) {
         char path[] = "/tmp/fourway-tiny-XXXXXX";
-        struct setting s = { .chunk = 64, .together = true, .isa = cpu_best_isa() };
+        struct setting s = { .chunk = 64, .together = true, .isa = common_level() };
         struct gguf *g;
         struct run r;
         int fd = mkstemp(path);
@@ -63,7 +69,7 @@ int main(int argc, char **argv)
     }
     snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)XXH3_64bits_digest(state));
     XXH3_freeState(state);
-    printf("digest %s at %s\n", digest, isa_name(cpu_best_isa()));
+    printf("digest %s at %s\n", digest, isa_name(common_level()));
     if (argc > 1 && strcmp(argv[1], digest)) {
         printf("FAILED: expected %s\n", argv[1]);
         return 1;

@@ -235,16 +235,12 @@ static void run_split_items(struct model *m, const struct worker *w, size_t laye
             size_t done = chunks_of_first_worker(w, n_items, n, i);
             merge_partials(m, w, node, i, item, n_states + i * n + done, item.first_chunk + first + done, n - done);
         }
-        if (first + n >= most) {
-            pool_barrier_node(w);
-            for (size_t i = w->index_in_node; i < n_items; i += w->node_workers) {
-                struct item item = decode_item(m, i, node->n_kv_heads, window);
-                struct slot state = slot_at(m, node, i);
-                finish(m, w, &item, state.out, state.sum);
-            }
+        pool_barrier_node(w);       /* before the outputs are finished, or the slots written again */
+        for (size_t i = w->index_in_node; first + n >= most && i < n_items; i += w->node_workers) {
+            struct item item = decode_item(m, i, node->n_kv_heads, window);
+            struct slot state = slot_at(m, node, i);
+            finish(m, w, &item, state.out, state.sum);
         }
-        if (first + n < most)
-            pool_barrier_node(w);       /* before the slots are written again */
     }
 }
 

@@ -6,8 +6,9 @@
  * -mamx-tile -mamx-int8 -mamx-bf16, byte for byte: LDTILECFG, STTILECFG, TILELOADD, TILELOADDT1, TILESTORED, TILEZERO, TILERELEASE,
  * TDPBSSD, TDPBSUD, TDPBUSD, TDPBUUD and TDPBF16PS, with any registers and any memory operand.
  *
- * Every thread starts with its tiles in the INIT state, whether it was created before or after the handler was installed. A thread
- * must not block SIGILL, or the kernel kills the process.
+ * Every thread starts with its tiles in the INIT state, whether it was created before or after the handler was installed. (On a
+ * processor with tiles Linux hands a new thread its creator's configuration, but no data: a thread configures its own.) A thread must
+ * not block SIGILL, or the kernel kills the process.
  *
  * Faults are those of the processor:
  *   #UD  an ordinary SIGILL, for the handler that was there before, else the default action. So is every other illegal instruction.

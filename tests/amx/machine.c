@@ -21,16 +21,28 @@ static sigjmp_buf catcher;
 static volatile sig_atomic_t is_catching;
 static struct machine_fault caught;
 
+static void leave(void)
+{
+    siglongjmp(catcher, 1);
+}
+
+/*
+ * The kernel starts a handler with tiles in the INIT state, and gives the interrupted code its own back when the handler returns. So
+ * this one returns, into leave(), for the test to see what the instruction has left.
+ */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-    const uint64_t rip = (uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    enum { RED_ZONE = 128, RETURN_ADDRESS = 8 };
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    const uint64_t rip = (uint64_t)registers[REG_RIP];
 
     if (!is_catching) {
         signal(number, SIG_DFL);        /* the instruction is executed again, and ends the test */
         return;
     }
     caught = (struct machine_fault){ number, info->si_code, (ptrdiff_t)(rip - (uintptr_t)instruction), (uintptr_t)info->si_addr == rip };
-    siglongjmp(catcher, 1);
+    registers[REG_RIP] = (greg_t)(uintptr_t)leave;
+    registers[REG_RSP] = ((registers[REG_RSP] - RED_ZONE) & ~(greg_t)15) - RETURN_ADDRESS;
 }
 
 static void *map_or_die(uintptr_t at, size_t n_bytes)

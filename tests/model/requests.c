@@ -77,11 +77,16 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
     }
     if (ready)
         ready(e);
+    /* Together: the engine waits at its first event until all have come, however slow this thread is. */
+    if (s->together)
+        pthread_mutex_lock(&r->lock);
     for (size_t i = 0; i < N_REQUESTS; i++) {
         submit(e, i, model_config(engine_model(e))->vocab_size);
         if (!s->together)
             wait_finished(r, i);
     }
+    if (s->together)
+        pthread_mutex_unlock(&r->lock);
     for (size_t i = 0; i < N_REQUESTS; i++)
         wait_finished(r, i);
     struct engine_status status;

@@ -20,7 +20,7 @@ struct row_block {
 };
 
 struct quant_traits {
-    uint8_t offset;
+    uint8_t bits, offset;
     bool minima;            /* a constant is added; otherwise min is not used at all (-0.0 + 0.0 would be +0.0) */
     bool halves;            /* scale[0] and scale[1] differ */
 };

@@ -10,7 +10,7 @@ void kernels_fill_plain(struct kernels *table, enum isa level)
     if (level >= ISA_AVX512BF16)
         attention_scalar_bf16_dots(table);
     if (level >= ISA_AMX)
-        matmul_scalar_bf16_tiles(table);
+        matmul_scalar_prompt(table);
 }
 
 void kernels_fill(struct kernels *table, enum isa level)
@@ -56,8 +56,10 @@ void kernels_fill(struct kernels *table, enum isa level)
         measure_amx(table);
     }
     memcpy(table->matmul_prompt, table->matmul, sizeof(table->matmul));
+    for (enum dtype type = 0; type < DTYPE_COUNT; type++)
+        table->prompt_activation[type] = kernels_activation(type);
     if (level >= ISA_AMX)
-        matmul_float_amx(table);
+        matmul_prompt_amx(table);
 }
 
 enum activation kernels_activation(enum dtype type)

@@ -116,11 +116,15 @@ struct kernels {
     /* By weight type, for the activations that weight type takes by default (kernels_activation()). */
     matmul_fn matmul[DTYPE_COUNT];
     /*
-     * The same for prompt tokens: matmul[] itself but for BF16 at amx, where 32 k at a time (TDPBF16PS)
+     * The same for prompt tokens, and the activations it takes: matmul[] itself but for BF16 and quantised weights at amx. There w and x
+     * are bf16, and 32 k at a time (TDPBF16PS)
      *     even, odd = chains over the block's pairs of k, from +0, of fma(w, x, .);   y = y + (even + odd)
-     * with denormal operands and results as zeros, every operation rounded once.
+     * with denormal operands and results as zeros, every operation rounded once. A quantised weight of quant q is
+     *     w = bf16(fma(scale, base + q, fma(scale, -(base + offset), min)))     base 128, of 8-bit quants 256; min 0 where it has none
+     * scale * (q - offset) + min but for a rounding of min: scale * (base + offset) is exact in float32.
      */
     matmul_fn matmul_prompt[DTYPE_COUNT];
+    enum activation prompt_activation[DTYPE_COUNT];
     /* By weight type, float32 activations: weights decoded exactly, one fma chain in k order. For checking. */
     matmul_fn matmul_f32[DTYPE_COUNT];
 
@@ -160,7 +164,7 @@ struct kernels {
     uint64_t (*peak[ACT_COUNT])(uint64_t n);
 };
 
-/* The plain C that defines the bits of `level`, for tests: attention over bf16 has two definitions, and so have BF16 prompts. */
+/* The plain C that defines the bits of `level`, for tests: attention over bf16 has two definitions, and so have prompts. */
 void kernels_fill_plain(struct kernels *table, enum isa level);
 
 /* Fill the table for `level`, which must be at most what cpu_best_isa() grants. No entry is left NULL for a supported type. */

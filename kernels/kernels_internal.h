@@ -20,6 +20,12 @@ static inline size_t even_part(size_t all, size_t n, size_t i)
     return all / n + (i < all % n);
 }
 
+/* What quants of weights that prompt tokens meet as bf16 are added to (kernels.h, matmul_prompt): it has bits enough below its first. */
+static inline int prompt_base(int bits)
+{
+    return bits == 8 ? 256 : 128;
+}
+
 /* The address `offset` bytes from p, for a prefetch alone: it may lie past the end of p's array, where no pointer may point. */
 static inline const char *prefetch_address(const void *p, size_t offset)
 {
@@ -51,7 +57,7 @@ static inline half kv_q8_scale(float absmax, float *inverse)
 }
 
 void matmul_scalar(struct kernels *table);
-void matmul_scalar_bf16_tiles(struct kernels *table);      /* the definition of prompt tokens at amx */
+void matmul_scalar_prompt(struct kernels *table);      /* the definition of prompt tokens at amx */
 void quantize_scalar(struct kernels *table);
 void norm_scalar(struct kernels *table);
 void activation_scalar(struct kernels *table);
@@ -86,7 +92,7 @@ void attention_avx512bf16(struct kernels *table);
 void measure_avx512bf16(struct kernels *table);
 
 void matmul_amx(struct kernels *table);
-void matmul_float_amx(struct kernels *table);              /* prompt tokens only, after the table of both roles is filled */
+void matmul_prompt_amx(struct kernels *table);              /* prompt tokens only, after the table of both roles is filled */
 void measure_amx(struct kernels *table);
 
 #endif

@@ -21,14 +21,14 @@ MATMUL(q5_K, .blocks = 8, .bits = 5, .minima = true)
 MATMUL(q6_K, .blocks = 8, .bits = 6, .shift = 5, .halves = true)
 #undef MATMUL
 
-static void fill(struct kernels *table)
+static void fill(matmul_fn functions[DTYPE_COUNT])
 {
-    table->matmul[DTYPE_Q4_0] = matmul_q4_0;
-    table->matmul[DTYPE_Q4_1] = matmul_q4_1;
-    table->matmul[DTYPE_Q5_0] = matmul_q5_0;
-    table->matmul[DTYPE_Q5_1] = matmul_q5_1;
-    table->matmul[DTYPE_Q8_0] = matmul_q8_0;
-    table->matmul[DTYPE_Q4_K] = matmul_q4_K;
-    table->matmul[DTYPE_Q5_K] = matmul_q5_K;
-    table->matmul[DTYPE_Q6_K] = matmul_q6_K;
+    functions[DTYPE_Q4_0] = matmul_q4_0;
+    functions[DTYPE_Q4_1] = matmul_q4_1;
+    functions[DTYPE_Q5_0] = matmul_q5_0;
+    functions[DTYPE_Q5_1] = matmul_q5_1;
+    functions[DTYPE_Q8_0] = matmul_q8_0;
+    functions[DTYPE_Q4_K] = matmul_q4_K;
+    functions[DTYPE_Q5_K] = matmul_q5_K;
+    functions[DTYPE_Q6_K] = matmul_q6_K;
 }

@@ -9,19 +9,19 @@
 #include "kernels/block_internal.h"
 
 static const struct quant_traits traits[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = { .offset = 8 },
-    [DTYPE_Q4_1] = { .minima = true },
-    [DTYPE_Q5_0] = { .offset = 16 },
-    [DTYPE_Q5_1] = { .minima = true },
-    [DTYPE_Q8_0] = { .offset = 128 },
-    [DTYPE_Q4_K] = { .minima = true },
-    [DTYPE_Q5_K] = { .minima = true },
-    [DTYPE_Q6_K] = { .offset = 32, .halves = true },
+    [DTYPE_Q4_0] = { .bits = 4, .offset = 8 },
+    [DTYPE_Q4_1] = { .bits = 4, .minima = true },
+    [DTYPE_Q5_0] = { .bits = 5, .offset = 16 },
+    [DTYPE_Q5_1] = { .bits = 5, .minima = true },
+    [DTYPE_Q8_0] = { .bits = 8, .offset = 128 },
+    [DTYPE_Q4_K] = { .bits = 4, .minima = true },
+    [DTYPE_Q5_K] = { .bits = 5, .minima = true },
+    [DTYPE_Q6_K] = { .bits = 6, .offset = 32, .halves = true },
 };
 
 const struct quant_traits *quant_traits(enum dtype type)
 {
-    return traits[type].offset || traits[type].minima ? &traits[type] : NULL;
+    return traits[type].bits ? &traits[type] : NULL;
 }
 
 /* Bytes of one panel block and the elements of a row in it. */

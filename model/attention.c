@@ -122,7 +122,7 @@ static void finish(const struct model *m, const struct worker *w, const struct i
         if (m->heads_straddle)
             memcpy(node->attn + t * m->sites[SITE_ATTN_OUT].k_padded + head * dim, channels, n * sizeof(float));
         else
-            prepare_activations(m, SITE_ATTN_OUT, node->act_attn + t * site_bytes, channels, head * dim, head * dim + n);
+            prepare_activations(m, SITE_ATTN_OUT, m->tokens[t].role, node->act_attn + t * site_bytes, channels, head * dim, head * dim + n);
     }
 }
 

@@ -29,27 +29,29 @@ struct context {
     struct profile *profile;    /* worker 0's, or NULL */
 };
 
-void prepare_activations(const struct model *m, enum site site, unsigned char *record, float *x, size_t begin, size_t end)
+void prepare_activations(const struct model *m, enum site site, enum token_role role, unsigned char *record, float *x, size_t begin,
+                         size_t end)
 {
     const struct site_layout *s = &m->sites[site];
-    const size_t n = end - begin;
+    const bool *used = s->used[role];
+    const size_t *offset = s->offset[role], n = end - begin;
 
-    if (s->used[ACT_BF16])
-        m->kernels.round_bf16((bf16 *)(record + s->offset[ACT_BF16]) + begin, x, n);
-    if (s->used[ACT_F32]) {
-        float *out = (float *)(record + s->offset[ACT_F32]) + begin;
+    if (used[ACT_BF16])
+        m->kernels.round_bf16((bf16 *)(record + offset[ACT_BF16]) + begin, x, n);
+    if (used[ACT_F32]) {
+        float *out = (float *)(record + offset[ACT_F32]) + begin;
         if (m->activations == ACTIVATIONS_BF16)
             for (size_t i = 0; i < n; i++)
                 out[i] = bf16_to_float(bf16_from_float(x[i]));
         else
             memcpy(out, x, n * sizeof(float));
     }
-    if (s->used[ACT_Q8]) {
-        struct q8_block *q = (struct q8_block *)(record + s->offset[ACT_Q8]) + begin / 32;
+    if (used[ACT_Q8]) {
+        struct q8_block *q = (struct q8_block *)(record + offset[ACT_Q8]) + begin / 32;
         m->kernels.quantize_q8(q, x, n);
-        if (s->n_terms == 2) {
+        if (s->n_terms[role] == 2) {
             m->kernels.subtract_q8(x, q, n);
-            m->kernels.quantize_q8((struct q8_block *)((unsigned char *)q + s->bytes), x, n);
+            m->kernels.quantize_q8((struct q8_block *)((unsigned char *)q + s->bytes[role]), x, n);
         }
     }
 }
@@ -70,53 +72,54 @@ static enum token_role role_at(const struct model *m, enum site site, size_t tok
     return m->tokens[site == SITE_HEAD_IN ? m->logit_tokens[token] : token].role;
 }
 
-/* Records of n_tokens tokens, n_terms each, with the function of each token's role. */
-static void multiply_records(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t stride,
-                             size_t n_tokens, size_t n_terms, size_t begin, size_t end, float *y, size_t y_stride)
-{
-    struct matmul_args args = {
-        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x_stride = stride, .y_stride = y_stride,
-        .n_panels = end - begin, .k = x->k_padded, .scratch = c->own->matmul_scratch,
-        .prepared = x->prepared,
-    };
-    const bool differ = x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED];
-
-    for (size_t t = 0, run; t < n_tokens; t += run) {
-        const enum token_role role = role_at(c->m, site, t);
-        run = differ ? 1 : n_tokens;
-        while (t + run < n_tokens && role_at(c->m, site, t + run) == role)
-            run++;
-        args.x = records + t * n_terms * stride;
-        args.y = y + t * n_terms * y_stride;
-        args.m = run * n_terms;
-        x->multiply[role](&args);
-    }
-}
-
 /*
- * Multiply panels [begin, end) of the matrix, counted from the first of this node, with the activations of all tokens.
- * Output columns begin at y, which stands for panel `begin`. Two terms go through the matrix as two tokens; their products are added.
+ * Panels [begin, end) of the matrix, counted from the first of this node, with the records of n tokens of one role. Output columns begin at
+ * y, which stands for panel `begin`. Two terms go through the matrix as two tokens; their products are added.
  */
-static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
-                     size_t begin, size_t end, float *y, size_t y_stride)
+static void multiply_role(const struct context *c, const struct matrix *x, enum site site, enum token_role role,
+                          const unsigned char *records, size_t n, size_t begin, size_t end, float *y, size_t y_stride)
 {
     const struct site_layout *s = &c->m->sites[site];
+    const size_t n_terms = x->n_terms[role];
+    struct matmul_args args = {
+        .w = x->panels[c->w->node] + begin * x->panel_bytes, .x = records + s->offset[role][x->activation[role]],
+        .x_stride = s->token_bytes / n_terms, .y = y, .y_stride = y_stride, .m = n * n_terms, .n_panels = end - begin, .k = x->k_padded,
+        .scratch = c->own->matmul_scratch, .prepared = x->prepared,
+    };
 
-    records += s->offset[x->activation];
-    if (x->n_terms == 1) {
-        if (begin < end)
-            multiply_records(c, x, site, records, s->token_bytes, n_tokens, 1, begin, end, y, y_stride);
+    if (n_terms == 1) {
+        x->multiply[role](&args);
         return;
     }
-    const size_t step = TILE_FLOATS / (2 * n_tokens) / PANEL_ROWS;
+    const size_t step = TILE_FLOATS / (2 * n) / PANEL_ROWS;
     for (size_t p = begin; p < end; p += step, y += step * PANEL_ROWS) {
         size_t to = p + step < end ? p + step : end, rows = (to - p) * PANEL_ROWS;
-        multiply_records(c, x, site, records, s->bytes, n_tokens, 2, p, to, c->own->tile, rows);
-        for (size_t t = 0; t < n_tokens; t++) {
+        args.w = x->panels[c->w->node] + p * x->panel_bytes;
+        args.n_panels = to - p;
+        args.y = c->own->tile;
+        args.y_stride = rows;
+        x->multiply[role](&args);
+        for (size_t t = 0; t < n; t++) {
             float *sum = c->own->tile + 2 * t * rows;
             c->m->kernels.add(sum, sum + rows, rows);
             memcpy(y + t * y_stride, sum, rows * sizeof(float));
         }
+    }
+}
+
+/* The same with all tokens of the step: runs of one role, or all at once where the roles do not differ. */
+static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
+                     size_t begin, size_t end, float *y, size_t y_stride)
+{
+    const bool differ = x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED] ||
+                        x->activation[ROLE_PROMPT] != x->activation[ROLE_GENERATED];
+
+    for (size_t t = 0, run; begin < end && t < n_tokens; t += run) {
+        const enum token_role role = role_at(c->m, site, t);
+        run = differ ? 1 : n_tokens;
+        while (t + run < n_tokens && role_at(c->m, site, t + run) == role)
+            run++;
+        multiply_role(c, x, site, role, records + t * c->m->sites[site].token_bytes, run, begin, end, y + t * y_stride, y_stride);
     }
 }
 
@@ -127,7 +130,8 @@ static size_t own_panels(const struct context *c, const struct split *s)
 
 /* Barrier of all; then the node's workers copy columns of the other nodes' buffers, rows of `stride` bytes. */
 static void exchange(const struct context *c, unsigned char *(*buffer)(struct node_memory *), size_t stride,
-                     void (*columns)(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes), size_t n_kinds)
+                     void (*columns)(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes),
+                     size_t n_kinds)
 {
     const struct model *m = c->m;
     size_t begin, end;
@@ -142,7 +146,7 @@ static void exchange(const struct context *c, unsigned char *(*buffer)(struct no
             continue;
         for (size_t kind = 0; kind < n_kinds; kind++) {
             size_t from, bytes;
-            columns(m, node, kind, &from, &bytes);
+            columns(m, node, m->tokens[token].role, kind, &from, &bytes);
             if (bytes)
                 memcpy(buffer(c->node) + token * stride + from, buffer(&c->m->nodes[node]) + token * stride + from, bytes);
         }
@@ -154,22 +158,24 @@ static unsigned char *buffer_y(struct node_memory *n) { return (unsigned char *)
 static unsigned char *buffer_attn(struct node_memory *n) { return n->act_attn; }
 static unsigned char *buffer_mid(struct node_memory *n) { return n->act_mid; }
 
-static void columns_y(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes)
+static void columns_y(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes)
 {
+    (void)role;
     (void)kind;
     *from = m->d_split.start[node] * PANEL_ROWS * sizeof(float);
     *bytes = (m->d_split.start[node + 1] - m->d_split.start[node]) * PANEL_ROWS * sizeof(float);
 }
 
 /* Channels [begin, end) of a record, in the kind of activation asked for. The last node's part includes the zeros that pad. */
-static void columns_record(const struct model *m, enum site site, size_t kind, size_t begin, size_t end, size_t *from, size_t *bytes)
+static void columns_record(const struct model *m, enum site site, enum token_role role, size_t kind, size_t begin, size_t end, size_t *from,
+                           size_t *bytes)
 {
     const struct site_layout *s = &m->sites[site];
 
     *from = *bytes = 0;
-    if (!s->used[kind] || begin == end)
+    if (!s->used[role][kind] || begin == end)
         return;
-    *from = s->offset[kind] + activation_bytes(kind, begin);
+    *from = s->offset[role][kind] + activation_bytes(kind, begin);
     *bytes = activation_bytes(kind, end - begin);
 }
 
@@ -179,14 +185,15 @@ static size_t attn_channel(const struct model *m, size_t node)
     return kv_head == m->config.n_kv_heads ? m->sites[SITE_ATTN_OUT].k_padded : kv_head * m->group * m->config.head_dim;
 }
 
-static void columns_attn(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes)
+static void columns_attn(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes)
 {
-    columns_record(m, SITE_ATTN_OUT, kind, attn_channel(m, node), attn_channel(m, node + 1), from, bytes);
+    columns_record(m, SITE_ATTN_OUT, role, kind, attn_channel(m, node), attn_channel(m, node + 1), from, bytes);
 }
 
-static void columns_mid(const struct model *m, size_t node, size_t kind, size_t *from, size_t *bytes)
+static void columns_mid(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes)
 {
-    columns_record(m, SITE_FFN_MID, kind, m->ff_split.start[node] * PANEL_ROWS, m->ff_split.start[node + 1] * PANEL_ROWS, from, bytes);
+    columns_record(m, SITE_FFN_MID, role, kind, m->ff_split.start[node] * PANEL_ROWS, m->ff_split.start[node + 1] * PANEL_ROWS, from,
+                   bytes);
 }
 
 static void embed(const struct context *c)
@@ -247,7 +254,7 @@ static void norm_activations(const struct context *c, size_t token, const struct
 
     m->kernels.rms_norm(tmp, row(c, token), norm->copy[c->w->node], m->config.norm_eps, m->config.d_model);
     memset(tmp + m->config.d_model, 0, (m->d_padded - m->config.d_model) * sizeof(float));
-    prepare_activations(m, site, record, tmp, 0, m->d_padded);
+    prepare_activations(m, site, m->tokens[token].role, record, tmp, 0, m->d_padded);
 }
 
 static void token_pass(const struct context *c, const struct norm *post, const struct norm *norm, enum site site)
@@ -321,7 +328,8 @@ static void prepare_straddling(const struct context *c)
     pool_barrier_node(c->w);
     pool_share_node(c->w, m->n_tokens, &begin, &end);
     for (size_t t = begin; t < end && from < to; t++)       /* the padding at the end of attn stays zero from the start */
-        prepare_activations(m, SITE_ATTN_OUT, c->node->act_attn + t * s->token_bytes, c->node->attn + t * s->k_padded + from, from, to);
+        prepare_activations(m, SITE_ATTN_OUT, m->tokens[t].role, c->node->act_attn + t * s->token_bytes,
+                            c->node->attn + t * s->k_padded + from, from, to);
 }
 
 /* Rows of o or down that belong to this worker, into y of its node; then y of all. */
@@ -355,8 +363,8 @@ static void gate_and_up(const struct context *c, const struct layer *l)
                 m->kernels.gelu_mul(gate, c->own->tile2 + t * rows, rows);
             else
                 m->kernels.silu_mul(gate, c->own->tile2 + t * rows, rows);
-            prepare_activations(m, SITE_FFN_MID, c->node->act_mid + t * m->sites[SITE_FFN_MID].token_bytes, gate, (first + p) * PANEL_ROWS,
-                                (first + to) * PANEL_ROWS);
+            prepare_activations(m, SITE_FFN_MID, m->tokens[t].role, c->node->act_mid + t * m->sites[SITE_FFN_MID].token_bytes, gate,
+                                (first + p) * PANEL_ROWS, (first + to) * PANEL_ROWS);
         }
         profile_mark(c->profile, PROFILE_NORMS);
     }

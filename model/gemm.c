@@ -2,7 +2,7 @@
  * gemm.c - who multiplies: for each matrix and role of a token a function, by weight type, instruction-set level and role alone.
  *
  * `--gemm auto` is a table with one entry: native. docs/performance.md has the measurements, type by type and level by level. A library
- * that is asked for serves prompt tokens, native kernels with the same activations the generated ones.
+ * that is asked for serves prompt tokens, native kernels the generated ones.
  */
 #include "common/log.h"
 #include "model/model_internal.h"
@@ -38,11 +38,21 @@ void gemm_say(const struct model *m)
         log_warn("same bits: off (with --gemm %s the bits of an answer depend on batch mates, nodes and threads)", gemm_name(m));
 }
 
-static enum activation activation_of(const struct model *m, enum dtype type)
+static enum activation activation_of(const struct model *m, enum dtype type, enum token_role role)
 {
     const enum activation natural = kernels_activation(type);
 
-    return m->activations == ACTIVATIONS_F32 || (m->activations == ACTIVATIONS_BF16 && natural != ACT_BF16) ? ACT_F32 : natural;
+    if (m->activations == ACTIVATIONS_F32 || (m->activations == ACTIVATIONS_BF16 && natural != ACT_BF16))
+        return ACT_F32;
+    return role == ROLE_PROMPT && m->activations != ACTIVATIONS_Q8 ? m->kernels.prompt_activation[type] : natural;
+}
+
+/* Our own kernel for weights of a type, activations of a kind and tokens of a role. */
+static matmul_fn native(const struct kernels *k, enum dtype type, enum activation activation, enum token_role role)
+{
+    if (role == ROLE_PROMPT && activation == k->prompt_activation[type])
+        return k->matmul_prompt[type];
+    return activation == kernels_activation(type) ? k->matmul[type] : k->matmul_f32[type];
 }
 
 /* A library in place of the native kernel for prompt tokens. */
@@ -53,14 +63,11 @@ static int choose_library(struct model *m, struct matrix *x)
     if (m->gemm == GEMM_OPENBLAS) {
         openblas_prepare(&p, x->type, x->k_padded);
     } else {
-        int err = onednn_prepare(m->onednn, &p, x->tensor->name.data, x->type, x->activation, x->k_padded);
+        int err = onednn_prepare(m->onednn, &p, x->tensor->name.data, x->type, x->activation[ROLE_GENERATED], x->k_padded);
         if (err)
             return err;
     }
-    if (p.activation != x->activation) {
-        x->activation = p.activation;
-        x->multiply[ROLE_GENERATED] = m->kernels.matmul_f32[x->type];
-    }
+    x->activation[ROLE_PROMPT] = p.activation;
     x->multiply[ROLE_PROMPT] = p.multiply;
     x->prepared = p.prepared;
     if (!*m->gemm_implementation || (m->same_bits && !p.same_bits))
@@ -75,10 +82,10 @@ int gemm_choose(struct model *m, struct matrix *x)
 {
     const size_t scratch_bytes = matmul_scratch_bytes(x->k_padded);
 
-    x->activation = activation_of(m, x->type);
-    const bool natural = x->activation == kernels_activation(x->type);
-    x->multiply[ROLE_PROMPT] = natural ? m->kernels.matmul_prompt[x->type] : m->kernels.matmul_f32[x->type];
-    x->multiply[ROLE_GENERATED] = natural ? m->kernels.matmul[x->type] : m->kernels.matmul_f32[x->type];
+    for (enum token_role role = 0; role < ROLE_COUNT; role++) {
+        x->activation[role] = activation_of(m, x->type, role);
+        x->multiply[role] = native(&m->kernels, x->type, x->activation[role], role);
+    }
     if (scratch_bytes > m->matmul_scratch_bytes)
         m->matmul_scratch_bytes = scratch_bytes;
     return m->gemm == GEMM_ONEDNN || m->gemm == GEMM_OPENBLAS ? choose_library(m, x) : 0;

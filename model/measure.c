@@ -53,10 +53,10 @@ static void count_params(struct model *m, struct matrix *x, void *arg)
     uint64_t *params = arg;
 
     if (x != &m->embedding)
-        params[x->activation] += (uint64_t)x->n_rows * x->k;
+        params[x->activation[ROLE_PROMPT]] += (uint64_t)x->n_rows * x->k;
 }
 
-/* That of most of a step's multiplications. A level without bf16 dots does those with float32. */
+/* That of most multiplications of a prompt, for which arithmetic is the limit. A level without bf16 dots does those with float32. */
 static enum activation busiest_unit(struct model *m)
 {
     uint64_t params[ACT_COUNT] = { 0 };

@@ -77,9 +77,32 @@ static void add_use(struct model *m, enum site site, struct matrix *x, size_t n_
 {
     struct site_layout *s = &m->sites[site];
 
-    s->used[x->activation] = true;
-    x->n_terms = x->activation == ACT_Q8 ? n_terms : 1;
-    s->n_terms = x->n_terms > s->n_terms ? x->n_terms : s->n_terms;
+    for (size_t role = 0; role < ROLE_COUNT; role++) {
+        const enum activation kind = x->activation[role];
+        s->used[role][kind] = true;
+        x->n_terms[role] = kind == ACT_Q8 ? n_terms : 1;
+        s->n_terms[role] = x->n_terms[role] > s->n_terms[role] ? x->n_terms[role] : s->n_terms[role];
+    }
+}
+
+/* A token has one role, so the records of both may lie in the same place. */
+static void lay_out_records(struct site_layout *s)
+{
+    size_t most_terms = 1;
+
+    for (size_t role = 0; role < ROLE_COUNT; role++) {
+        for (size_t kind = 0; kind < ACT_COUNT; kind++) {
+            s->offset[role][kind] = s->bytes[role];
+            if (s->used[role][kind])
+                s->bytes[role] += activation_stride(kind, s->k_padded);
+        }
+        s->token_bytes = s->n_terms[role] * s->bytes[role] > s->token_bytes ? s->n_terms[role] * s->bytes[role] : s->token_bytes;
+        most_terms = s->n_terms[role] > most_terms ? s->n_terms[role] : most_terms;
+    }
+    /* As activation_stride(): an odd multiple of 64, of each term. */
+    s->token_bytes = ((s->token_bytes + 64 * most_terms - 1) / (64 * most_terms) | 1) * 64 * most_terms;
+    for (size_t role = 0; role < ROLE_COUNT; role++)
+        s->bytes[role] = s->token_bytes / s->n_terms[role];
 }
 
 static void plan_sites(struct model *m)
@@ -102,12 +125,7 @@ static void plan_sites(struct model *m)
     for (size_t s = 0; s < SITE_COUNT; s++) {
         struct site_layout *site = &m->sites[s];
         site->k_padded = round_up(widths[s], 32);
-        for (size_t a = 0; a < 3; a++)
-            if (site->used[a]) {
-                site->offset[a] = site->bytes;
-                site->bytes += activation_stride(a, site->k_padded);
-            }
-        site->token_bytes = site->n_terms * site->bytes;
+        lay_out_records(site);
     }
 }
 

@@ -41,8 +41,8 @@ struct matrix {
     unsigned char *panels[TOPOLOGY_MAX_NODES];
     matmul_fn multiply[ROLE_COUNT];
     const void *prepared;               /* of the library that serves a role, if one does */
-    enum activation activation;
-    size_t n_terms;             /* of int8 activations; the first lies at every site */
+    enum activation activation[ROLE_COUNT];
+    size_t n_terms[ROLE_COUNT];         /* of int8 activations; else 1 */
     _Atomic size_t n_nonfinite;         /* rows with a scale, minimum or value that is not finite */
 };
 
@@ -55,7 +55,7 @@ struct layer {
 };
 
 /*
- * How a token's activations lie at the input of some matrices: a record with each kind that any of them takes.
+ * How a token's activations lie at the input of some matrices: a record with each kind that any of them takes for a token of its role.
  * Sites: q, k, v; o; gate, up; down; output.
  *
  * Int8 activations have two terms where attention begins and at the output matrix: a second record holds what the first left of the
@@ -67,11 +67,12 @@ struct layer {
  */
 enum site { SITE_ATTN_IN, SITE_ATTN_OUT, SITE_FFN_IN, SITE_FFN_MID, SITE_HEAD_IN, SITE_COUNT };
 struct site_layout {
-    bool used[3];               /* by enum activation */
-    size_t offset[3];
-    size_t n_terms;             /* the most that a matrix takes here */
-    size_t k_padded, bytes;     /* of a record; a multiple of 64 */
-    size_t token_bytes;         /* of all terms */
+    bool used[ROLE_COUNT][ACT_COUNT];
+    size_t offset[ROLE_COUNT][ACT_COUNT];
+    size_t n_terms[ROLE_COUNT]; /* the most that a matrix takes here */
+    size_t k_padded;
+    size_t bytes[ROLE_COUNT];   /* of a record: token_bytes / n_terms, a multiple of 64 */
+    size_t token_bytes;         /* of all terms of either role */
 };
 
 struct node_memory {
@@ -177,7 +178,8 @@ void attention_plan(struct model *m);
 void attention_run(struct model *m, const struct worker *w, size_t layer);
 
 /* forward.c: write channels [begin, end), multiples of 32, of a token's records from x[end - begin], which is used up. */
-void prepare_activations(const struct model *m, enum site site, unsigned char *record, float *x, size_t begin, size_t end);
+void prepare_activations(const struct model *m, enum site site, enum token_role role, unsigned char *record, float *x, size_t begin,
+                         size_t end);
 
 static inline unsigned char *kv_chunk(const struct model *m, const struct node_memory *n, int32_t page, size_t layer, size_t head)
 {

@@ -63,6 +63,8 @@ INLINE size_t step_block(const struct format *f, size_t step)
     return f->halves ? step / 2 : step;
 }
 
+static const _Alignas(64) int32_t zeros[TILE_TOKENS][PANEL_ROWS];
+
 /* Start the dots of a step: x by one or two panels, into dots[]. Tile numbers are part of an instruction. */
 #define STEP(name, parity, first_dots, second_dots, activations) \
     INLINE void name(const struct piece *p, const struct format *f, const size_t step, const int panels) \
@@ -73,12 +75,12 @@ INLINE size_t step_block(const struct format *f, size_t step)
         struct tile_scratch *s = p->scratch; \
 \
         TILES_USE_MEMORY(); \
-        _tile_zero(first_dots); \
+        _tile_loadd(first_dots, zeros, TILE_ROW_BYTES); \
         _tile_loadd(activations, x, p->x_stride); \
         _tile_loadd(6, w->q[group], sizeof(w->q[0])); \
         _tile_dpbssd(first_dots, activations, 6); \
         if (panels == 2) { \
-            _tile_zero(second_dots); \
+            _tile_loadd(second_dots, zeros, TILE_ROW_BYTES); \
             _tile_loadd(7, w[CHUNK_BLOCKS].q[group], sizeof(w->q[0])); \
             _tile_dpbssd(second_dots, activations, 7); \
         } \
@@ -162,7 +164,7 @@ INLINE void tile(const struct piece *p, const struct format *f, const int tokens
 INLINE void any_tile(const struct piece *p, const struct format *f)
 {
     switch (p->tokens) {
-    UNPACKED_CASE(6); UNPACKED_CASE(7); UNPACKED_CASE(8); UNPACKED_CASE(9); UNPACKED_CASE(10); UNPACKED_CASE(11); UNPACKED_CASE(12);
+    UNPACKED_CASE(6); UNPACKED_CASE(7); UNPACKED_CASE(8); UNPACKED_CASE(9); UNPACKED_CASE(10); UNPACKED_CASE(11); UNPACKED_CASE(12); 
     default: __builtin_trap();
     }
 }
@@ -201,5 +203,5 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
 
 void matmul_amx(struct kernels *table)
 {
-    fill(table);
+    fill(table->matmul);
 }

@@ -79,9 +79,9 @@ INLINE void prefetch_block(const struct format *f, const struct piece *p, size_t
     const size_t bytes = f->panel_block / f->blocks;
 
     if (p->tokens <= PREFETCH_L1_TOKENS)
-        prefetch_weights(p->w, b * bytes + PREFETCH_BYTES, bytes);
+        prefetch_weights(p->w, b * bytes, bytes);
     else
-        prefetch_weights_l2(p->w, b * bytes + PREFETCH_BYTES, bytes);
+        prefetch_weights_l2(p->w, b * bytes + PREFETCH_L2_BYTES, bytes);
 }
 
 INLINE void tile(const struct piece *p, const struct format *f)
@@ -142,5 +142,5 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
 
 void matmul_avx2(struct kernels *table)
 {
-    fill(table);
+    fill(table->matmul);
 }

@@ -141,5 +141,5 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
 
 void matmul_avx512(struct kernels *table)
 {
-    fill(table);
+    fill(table->matmul);
 }

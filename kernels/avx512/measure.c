@@ -27,7 +27,7 @@ static uint64_t read_stream(const void *p, size_t bytes)
         for (size_t j = i; j < i + APART; j += 64) {
 #pragma GCC unroll 4
             for (size_t s = 0; s < STREAMS; s++) {
-                _mm_prefetch(prefetch_address(at, j + s * APART + AHEAD), _MM_HINT_NTA);       /* past the end, too: it cannot fault */
+                _mm_prefetch(prefetch_address(at, j + s * APART + AHEAD), _MM_HINT_T0);        /* past the end, too: it cannot fault */
                 sum[s] = _mm512_add_epi64(sum[s], _mm512_loadu_si512(at + j + s * APART));
             }
         }

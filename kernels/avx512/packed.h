@@ -75,9 +75,9 @@ INLINE void packed_tile(const struct packed_piece *p, const struct format *f, co
     for (size_t b = 0; b < p->n_blocks; b++, x += sizeof(struct q8_block)) {
         const struct block w = f->load(p->w, b);
         if (tokens <= PREFETCH_L1_TOKENS)
-            prefetch_weights(p->w, b * block_bytes + PREFETCH_BYTES, block_bytes);
+            prefetch_weights(p->w, b * block_bytes, block_bytes);
         else
-            prefetch_weights_l2(p->w, b * block_bytes + PREFETCH_BYTES, block_bytes);
+            prefetch_weights_l2(p->w, b * block_bytes + PREFETCH_L2_BYTES, block_bytes);
 #pragma GCC unroll 16
         for (size_t t = 0; t < tokens; t++)
             acc[t] = add_block(acc[t], f, &w, (const struct q8_block *)(x + t * p->x_stride));

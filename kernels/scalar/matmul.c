@@ -105,58 +105,98 @@ static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a
     }
 }
 
-static __attribute__((noinline)) void sum_bf16_tiles(const struct matmul_args *a)
+/* Block b of a row as bf16. */
+static void bf16_weights(enum dtype type, const void *panel, size_t b, unsigned row, bf16 out[32])
 {
-    const size_t n_blocks = a->k / 32;
+    const struct quant_traits *t = quant_traits(type);
+    struct row_block w;
+
+    if (!t) {
+        for (size_t i = 0; i < 32; i++)
+            out[i] = ((const struct panel_bf16 *)panel)[b].w[i / 2][row][i % 2];
+        return;
+    }
+    block_unpack_row(type, panel, b, row, &w);
+    const int base = prompt_base(t->bits);
+    for (size_t i = 0; i < 32; i++) {
+        const float scale = w.scale[i / 16], c = fmaf(scale, (float)-(base + t->offset), t->minima ? w.min : 0);
+        out[i] = bf16_from_float(fmaf(scale, (float)(base + w.q[i]), c));
+    }
+}
+
+static __attribute__((noinline)) void sum_bf16_tiles(const struct matmul_args *a, enum dtype type)
+{
+    const size_t n_blocks = a->k / 32, bytes = panel_bytes(type, a->k);
+    bf16 w[32];
 
     clear(a);
     for (size_t p = 0; p < a->n_panels; p++) {
-        const struct panel_bf16 *w = (const struct panel_bf16 *)a->w + p * n_blocks;
-        for (size_t t = 0; t < a->m; t++) {
-            const bf16 *x = (const bf16 *)((const uint8_t *)a->x + t * a->x_stride);
-            for (size_t row = 0; row < PANEL_ROWS; row++) {
-                float acc = 0;
-                for (size_t b = 0; b < n_blocks; b++) {
+        for (size_t b = 0; b < n_blocks; b++) {
+            for (unsigned row = 0; row < PANEL_ROWS; row++) {
+                bf16_weights(type, (const uint8_t *)a->w + p * bytes, b, row, w);
+                for (size_t t = 0; t < a->m; t++) {
+                    const bf16 *x = (const bf16 *)((const uint8_t *)a->x + t * a->x_stride) + 32 * b;
                     float even = 0, odd = 0;
-                    for (size_t pair = 0; pair < 16; pair++) {
-                        const bf16 *w_pair = w[b].w[pair][row], *x_pair = x + 32 * b + 2 * pair;
-                        even = fmaf(bf16_to_float(w_pair[0]), bf16_to_float(x_pair[0]), even);
-                        odd = fmaf(bf16_to_float(w_pair[1]), bf16_to_float(x_pair[1]), odd);
+                    for (size_t i = 0; i < 32; i += 2) {
+                        even = fmaf(bf16_to_float(w[i]), bf16_to_float(x[i]), even);
+                        odd = fmaf(bf16_to_float(w[i + 1]), bf16_to_float(x[i + 1]), odd);
                     }
-                    acc += even + odd;
+                    a->y[t * a->y_stride + PANEL_ROWS * p + row] += even + odd;
                 }
-                a->y[t * a->y_stride + PANEL_ROWS * p + row] = acc;
             }
         }
     }
 }
 
-static void with_zeros_for_denormals(matmul_fn sum, const struct matmul_args *a)
-{
-    const unsigned csr = _mm_getcsr();
-    _mm_setcsr(csr | MXCSR_DAZ_FTZ);
-    sum(a);
-    _mm_setcsr(csr);
-}
-
 /* VDPBF16PS: the odd element of each pair first, denormal inputs and results are zeros, whatever MXCSR says (Intel SDM). */
 static void matmul_bf16(const struct matmul_args *a)
 {
-    with_zeros_for_denormals(sum_bf16_pairs, a);
+    const unsigned csr = _mm_getcsr();
+
+    _mm_setcsr(csr | MXCSR_DAZ_FTZ);
+    sum_bf16_pairs(a);
+    _mm_setcsr(csr);
 }
 
 /*
  * TDPBF16PS, a tile of 32 k after the other: even and odd k apart, then both together, added to the sum so far (Intel SDM). Products
  * and sums are rounded as in float32 and never kept longer, denormals are zeros, and MXCSR is not asked.
  */
-static void matmul_bf16_tiles(const struct matmul_args *a)
+static void matmul_prompt(const struct matmul_args *a, enum dtype type)
 {
-    with_zeros_for_denormals(sum_bf16_tiles, a);
+    const unsigned csr = _mm_getcsr();
+
+    _mm_setcsr(csr | MXCSR_DAZ_FTZ);
+    sum_bf16_tiles(a, type);
+    _mm_setcsr(csr);
 }
 
-void matmul_scalar_bf16_tiles(struct kernels *table)
+#define MATMUL_PROMPT(type) \
+    static void matmul_prompt_##type(const struct matmul_args *a) { matmul_prompt(a, DTYPE_##type); }
+MATMUL_PROMPT(BF16)
+MATMUL_PROMPT(Q4_0)
+MATMUL_PROMPT(Q4_1)
+MATMUL_PROMPT(Q5_0)
+MATMUL_PROMPT(Q5_1)
+MATMUL_PROMPT(Q8_0)
+MATMUL_PROMPT(Q4_K)
+MATMUL_PROMPT(Q5_K)
+MATMUL_PROMPT(Q6_K)
+
+void matmul_scalar_prompt(struct kernels *table)
 {
-    table->matmul_prompt[DTYPE_BF16] = matmul_bf16_tiles;
+    static const matmul_fn matmul[DTYPE_COUNT] = {
+        [DTYPE_BF16] = matmul_prompt_BF16, [DTYPE_Q4_0] = matmul_prompt_Q4_0, [DTYPE_Q4_1] = matmul_prompt_Q4_1,
+        [DTYPE_Q5_0] = matmul_prompt_Q5_0, [DTYPE_Q5_1] = matmul_prompt_Q5_1, [DTYPE_Q8_0] = matmul_prompt_Q8_0,
+        [DTYPE_Q4_K] = matmul_prompt_Q4_K, [DTYPE_Q5_K] = matmul_prompt_Q5_K, [DTYPE_Q6_K] = matmul_prompt_Q6_K,
+    };
+
+    for (enum dtype type = 0; type < DTYPE_COUNT; type++) {
+        if (!matmul[type])
+            continue;
+        table->matmul_prompt[type] = matmul[type];
+        table->prompt_activation[type] = ACT_BF16;
+    }
 }
 
 #define MATMUL_F32(type) \

@@ -48,10 +48,15 @@ static void fill_weights(const struct bench *b, const struct worker *w, size_t p
     }
 }
 
+static enum activation activation(const struct bench *b, const struct product *p)
+{
+    return p->m < PROMPT_TOKENS ? kernels_activation(p->type) : b->kernels.prompt_activation[p->type];
+}
+
 static void fill_activations(const struct bench *b, const struct worker *w, size_t pass, void *arg)
 {
     const struct product *p = arg;
-    const enum activation a = kernels_activation(p->type);
+    const enum activation a = activation(b, p);
     float *row = bench_scratch(b, w);
     struct rng rng;
 
@@ -76,7 +81,7 @@ static void multiply(const struct bench *b, const struct worker *w, size_t pass,
 {
     const struct product *p = arg;
     unsigned char *scratch = bench_scratch(b, w);
-    struct matmul_args args = { .x = bench_shared(b, w), .x_stride = activation_stride(kernels_activation(p->type), K), .m = p->m,
+    struct matmul_args args = { .x = bench_shared(b, w), .x_stride = activation_stride(activation(b, p), K), .m = p->m,
                                 .y = (float *)(scratch + matmul_scratch_bytes(K)), .y_stride = p->n_panels * PANEL_ROWS,
                                 .n_panels = p->n_panels, .k = K, .scratch = scratch };
 
@@ -130,7 +135,7 @@ static void bench_product(struct bench *b, struct product *p)
 
     const double panels = (double)(b->n_workers * p->calls * p->n_panels), bytes = panels * (double)p->panel;
     const double ops = 2 * panels * PANEL_ROWS * K * (double)p->m;
-    const struct timing t = bench_time(b, multiply, p, kernels_activation(p->type), bytes, ops);
+    const struct timing t = bench_time(b, multiply, p, activation(b, p), bytes, ops);
     const struct cell row[] = {
         { .text = dtype_info(p->type)->name },
         { .number = (double)p->m },
@@ -172,9 +177,10 @@ void bench_matmul(struct bench *b)
         if (b->options->type && strcmp(b->options->type, dtype_info(p.type)->name) != 0)
             continue;
         bench_fill(b, fill_weights, &p);
-        bench_fill(b, fill_activations, &p);
         for (size_t j = 0; j < sizeof(ms) / sizeof(*ms); j++) {
             p.m = ms[j];
+            if (j == 0 || p.m == PROMPT_TOKENS)
+                bench_fill(b, fill_activations, &p);
             bench_product(b, &p);
         }
     }

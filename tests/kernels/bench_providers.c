@@ -63,7 +63,7 @@ int bench_providers(const char *level_name)
            "native", "onednn", "openblas");
     for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
         const enum dtype type = types[i];
-        struct product p[3] = { { .multiply = kernels.matmul_prompt[type], .activation = kernels_activation(type),
+        struct product p[3] = { { .multiply = kernels.matmul_prompt[type], .activation = kernels.prompt_activation[type],
                                   .scratch_bytes = matmul_scratch_bytes(K) } };
         if (onednn_prepare(onednn, &p[1], "w", type, kernels_activation(type), K))
             return 1;

@@ -117,16 +117,19 @@ static void no_call_leaves_tiles_behind(void **state)
     start();
     rng_seed(&rng, 6);
     kernels_fill(&kernels, ISA_AMX);
-    for (size_t i = 0; i < N_WEIGHT_TYPES; i++) {
-        const struct problem p = random_problem(weight_types[i], kernels_activation(weight_types[i]), M, 1, K, RANGE_NORMAL, &rng);
+    for (size_t i = 0; i < 2 * N_WEIGHT_TYPES; i++) {
+        const enum dtype type = weight_types[i / 2];
+        const matmul_fn function = i % 2 ? kernels.matmul_prompt[type] : kernels.matmul[type];
+        const enum activation act = i % 2 ? kernels.prompt_activation[type] : kernels_activation(type);
+        const struct problem p = random_problem(type, act, M, 1, K, RANGE_NORMAL, &rng);
         struct matmul_args args = { .w = p.w, .x = p.x, .x_stride = p.x_stride, .y = guarded(M * PANEL_ROWS * sizeof(float)),
                                     .y_stride = PANEL_ROWS, .m = M, .n_panels = 1, .k = K, .scratch = guarded(matmul_scratch_bytes(K)) };
         for (int call = 0; call < 2; call++) {
-            kernels.matmul_prompt[p.type](&args);
+            function(&args);
             check_released();
         }
         args.n_panels = 0;
-        kernels.matmul_prompt[p.type](&args);
+        function(&args);
         check_released();
         guarded_free_all();
     }

@@ -86,7 +86,7 @@ float *multiply(const struct problem *p, const struct kernels *kernels, size_t f
         .w = p->w, .x = p->x + first * p->x_stride, .x_stride = p->x_stride, .y = guarded(y_bytes), .y_stride = y_stride,
         .m = m, .n_panels = p->n_panels, .k = p->k, .scratch = guarded(matmul_scratch_bytes(p->k)),
     };
-    const bool checking = p->act == ACT_F32 && kernels_activation(p->type) != ACT_F32;
+    const bool checking = !p->prompt && p->act == ACT_F32 && kernels_activation(p->type) != ACT_F32;
     (checking ? kernels->matmul_f32 : p->prompt ? kernels->matmul_prompt : kernels->matmul)[p->type](&args);
     return args.y;
 }
@@ -138,10 +138,13 @@ void check_problem(struct levels levels, enum dtype type, enum activation act, c
         kernels_fill(&kernels, level);
         check_level(&p, &kernels, want, ms, n_ms, &rng);
         if (kernels.matmul_prompt[type] != kernels.matmul[type] && act == kernels_activation(type)) {
-            p.prompt = true;
+            struct problem prompt = p;
+            prompt.prompt = true;
+            prompt.act = kernels.prompt_activation[type];
+            random_activations(&prompt, range, &rng);
             kernels_fill_plain(&plain, level);
-            check_level(&p, &kernels, multiply(&p, &plain, 0, ms[0]), ms, n_ms, &rng);
-            p.prompt = false;
+            assert_int_equal(plain.prompt_activation[type], prompt.act);
+            check_level(&prompt, &kernels, multiply(&prompt, &plain, 0, ms[0]), ms, n_ms, &rng);
         }
     }
     guarded_free_all();

@@ -107,12 +107,21 @@ static void multiply_role(const struct context *c, const struct matrix *x, enum 
     }
 }
 
+/* Whether prompt and generated tokens meet the matrix differently: another product, or activations that lie elsewhere. */
+static bool roles_differ(const struct model *m, const struct matrix *x, enum site site)
+{
+    const struct site_layout *s = &m->sites[site];
+    const enum activation prompt = x->activation[ROLE_PROMPT], generated = x->activation[ROLE_GENERATED];
+
+    return x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED] || prompt != generated ||
+           s->offset[ROLE_PROMPT][prompt] != s->offset[ROLE_GENERATED][generated];
+}
+
 /* The same with all tokens of the step: runs of one role, or all at once where the roles do not differ. */
 static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
                      size_t begin, size_t end, float *y, size_t y_stride)
 {
-    const bool differ = x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED] ||
-                        x->activation[ROLE_PROMPT] != x->activation[ROLE_GENERATED];
+    const bool differ = roles_differ(c->m, x, site);
 
     for (size_t t = 0, run; begin < end && t < n_tokens; t += run) {
         const enum token_role role = role_at(c->m, site, t);

@@ -9,8 +9,10 @@ void kernels_fill_plain(struct kernels *table, enum isa level)
     kernels_fill(table, ISA_SCALAR);
     if (level >= ISA_AVX512BF16)
         attention_scalar_bf16_dots(table);
-    if (level >= ISA_AMX)
+    if (level >= ISA_AMX) {
+        attention_scalar_tiles(table);
         matmul_scalar_prompt(table);
+    }
 }
 
 void kernels_fill(struct kernels *table, enum isa level)
@@ -53,6 +55,7 @@ void kernels_fill(struct kernels *table, enum isa level)
     }
     if (level >= ISA_AMX) {
         matmul_amx(table);
+        attention_amx(table);
         measure_amx(table);
     }
     memcpy(table->matmul_prompt, table->matmul, sizeof(table->matmul));

@@ -83,10 +83,11 @@ size_t kv_chunk_bytes(enum kv_type type, size_t head_dim);     /* of k alone; v 
  *     max[i] = max s_j;  p_j = exp(s_j - max)
  *     sum[i] = sum p_j by 16 partial sums (j mod 16) and the tree of kernels/scalar/reduce.h
  *     out[i][d] = chain over j in order of fma(p_j, v_j[d], out)
- * From the level avx512bf16 on, chunks of bf16 take bf16 dots instead: q and p are rounded to bf16 for the two chains, which go by
- * pairs of dims and of positions (those of even number and the next), in each fma of the odd one first, then of the even one,
- * with denormal operands and results as zeros: VDPBF16PS. A position of a pair that takes no part counts as zero times zero. Max
- * and sum are taken from the scores and p before rounding.
+ * At avx512bf16 and amx, chunks of bf16 take bf16 dots instead: q and p are rounded to bf16 for the two chains, with denormal operands
+ * and results as zeros; max and sum are taken from the scores and p before rounding. The chains go
+ *     at avx512bf16    by pairs of dims and of positions (those of even number and the next), in each fma of the odd one first, then of the
+ *                      even one: VDPBF16PS. A position of a pair that takes no part counts as zero times zero.
+ *     at amx           by blocks of 32 dims and of 32 positions, as matmul_prompt does: TDPBF16PS. A zero in out is +0.
  * Positions outside [lo, hi) are never used in arithmetic that reaches a result (stale memory may hold NaN).
  * hi[i] <= lo[i]: max = -INFINITY, sum = 0, out = 0.
  */
@@ -164,7 +165,7 @@ struct kernels {
     uint64_t (*peak[ACT_COUNT])(uint64_t n);
 };
 
-/* The plain C that defines the bits of `level`, for tests: attention over bf16 has two definitions, and so have prompts. */
+/* The plain C that defines the bits of `level`, for tests: attention over bf16 has three definitions, prompts have two. */
 void kernels_fill_plain(struct kernels *table, enum isa level);
 
 /* Fill the table for `level`, which must be at most what cpu_best_isa() grants. No entry is left NULL for a supported type. */

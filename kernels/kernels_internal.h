@@ -63,7 +63,9 @@ void norm_scalar(struct kernels *table);
 void activation_scalar(struct kernels *table);
 void rope_scalar(struct kernels *table);
 void attention_scalar(struct kernels *table);
-void attention_scalar_bf16_dots(struct kernels *table);    /* the definition from avx512bf16 on */
+void attention_scalar_bf16_dots(struct kernels *table);    /* the definition at avx512bf16 */
+void attention_scalar_tiles(struct kernels *table);        /* and at amx */
+void attend_scalar_tiles(const struct attend_args *args);
 void logits_scalar(struct kernels *table);
 void measure_scalar(struct kernels *table);
 
@@ -89,6 +91,7 @@ void measure_avx512(struct kernels *table);
 
 void matmul_float_avx512bf16(struct kernels *table);
 void attention_avx512bf16(struct kernels *table);
+void attention_amx(struct kernels *table);
 void measure_avx512bf16(struct kernels *table);
 
 void matmul_amx(struct kernels *table);

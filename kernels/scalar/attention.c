@@ -185,7 +185,44 @@ static __attribute__((noinline)) void values_by_pairs(const struct attend_args *
     }
 }
 
-static void attend_bf16_dots(const struct attend_args *args)
+/* Tiles of 32 dims, and of 32 positions: even and odd ones apart, then both together, added to the sum so far. */
+static __attribute__((noinline)) void scores_by_tiles(const struct attend_args *args, size_t query, float s[KV_CHUNK])
+{
+    const float *q = args->q[query];
+
+    for (size_t j = args->lo[query]; j < args->hi[query]; j++) {
+        s[j] = 0;
+        for (size_t first = 0; first < args->head_dim; first += 32) {
+            float even = 0, odd = 0;
+            for (size_t d = first; d < first + 32 && d < args->head_dim; d += 2) {
+                even = fmaf(rounded(q[d]), load(KV_BF16, args->k, key_index(KV_BF16, j, d)), even);
+                odd = fmaf(rounded(q[d + 1]), load(KV_BF16, args->k, key_index(KV_BF16, j, d + 1)), odd);
+            }
+            s[j] += even + odd;
+        }
+    }
+}
+
+static __attribute__((noinline)) void values_by_tiles(const struct attend_args *args, size_t query, const float p[KV_CHUNK])
+{
+    const size_t head_dim = args->head_dim, lo = args->lo[query], hi = args->hi[query];
+    float *out = args->out + query * head_dim;
+
+    for (size_t d = 0; d < head_dim; d++) {
+        for (size_t first = 0; first < KV_CHUNK; first += 32) {
+            float sum[2] = { 0, 0 };
+            for (size_t j = lo > first ? lo : first; j < hi && j < first + 32; j++)
+                sum[j % 2] = fmaf(rounded(p[j]), load(KV_BF16, args->v, value_index(KV_BF16, j, d, head_dim)), sum[j % 2]);
+            out[d] += sum[0] + sum[1];
+        }
+        out[d] += 0.0f;         /* one zero: whether positions outside count as zeros must not show */
+    }
+}
+
+typedef void (*scores_fn)(const struct attend_args *args, size_t query, float s[KV_CHUNK]);
+typedef void (*values_fn)(const struct attend_args *args, size_t query, const float p[KV_CHUNK]);
+
+static void attend_rounded(const struct attend_args *args, scores_fn scores, values_fn values)
 {
     const unsigned csr = _mm_getcsr();
     float p[KV_CHUNK];
@@ -193,13 +230,23 @@ static void attend_bf16_dots(const struct attend_args *args)
     memset(args->out, 0, args->n_q * args->head_dim * sizeof(*args->out));
     for (size_t i = 0; i < args->n_q; i++) {
         _mm_setcsr(csr | MXCSR_DAZ_FTZ);
-        scores_by_pairs(args, i, p);
+        scores(args, i, p);
         _mm_setcsr(csr);
         softmax(args, i, p);
         _mm_setcsr(csr | MXCSR_DAZ_FTZ);
-        values_by_pairs(args, i, p);
+        values(args, i, p);
         _mm_setcsr(csr);
     }
+}
+
+static void attend_bf16_dots(const struct attend_args *args)
+{
+    attend_rounded(args, scores_by_pairs, values_by_pairs);
+}
+
+void attend_scalar_tiles(const struct attend_args *args)
+{
+    attend_rounded(args, scores_by_tiles, values_by_tiles);
 }
 
 static void attend_bf16(const struct attend_args *args)
@@ -252,6 +299,11 @@ static void attend_finish(float *out, const float *o, float l, size_t head_dim)
 void attention_scalar_bf16_dots(struct kernels *table)
 {
     table->attend[KV_BF16] = attend_bf16_dots;
+}
+
+void attention_scalar_tiles(struct kernels *table)
+{
+    table->attend[KV_BF16] = attend_scalar_tiles;
 }
 
 void attention_scalar(struct kernels *table)

@@ -23,7 +23,7 @@ enum activation { ACT_Q8, ACT_BF16, ACT_F32, ACT_COUNT };
  *
  * x rows begin x_stride bytes apart (a multiple of 4); y rows y_stride floats apart. k is the padded k: a multiple
  * of 32, and of the type's block. Each panel is read from memory once for all m tokens; quantised ones at avx512 and above once for each
- * of the ceil(m / 682) parts that more tokens are cut into (avx512/unpacked.h). y must not alias x or w.
+ * of the ceil(m / 682) parts that more tokens are cut into (avx512/unpacked.h), prompts at amx apart. y must not alias x or w.
  */
 struct matmul_args {
     const void *w;          /* n_panels panels, panel_bytes(type, k) apart, 64-byte aligned at the first */
@@ -150,7 +150,8 @@ struct kernels {
     void (*kv_store[KV_TYPE_COUNT])(void *k_chunk, void *v_chunk, unsigned position, const float *k, const float *v, size_t head_dim);
     void (*attend[KV_TYPE_COUNT])(const struct attend_args *args);
     /* Of each of n_q queries (at most ATTEND_MAX_Q) merge a later chunk's partial (mc, lc, oc) into (m, l, o):
-     * M = max(m, mc), a = exp(m - M), b = exp(mc - M), l = fma(l, a, lc * b), o = fma(o, a, oc * b). An empty side (sum 0) leaves the other as it is. */
+     * M = max(m, mc), a = exp(m - M), b = exp(mc - M), l = fma(l, a, lc * b), o = fma(o, a, oc * b). An empty side (sum 0) leaves the other
+     * as it is. */
     void (*attend_merge)(float *m, float *l, float *o, const float *mc, const float *lc, const float *oc, size_t n_q, size_t head_dim);
     /* out[d] = o[d] / l; l = 0 gives zeros. */
     void (*attend_finish)(float *out, const float *o, float l, size_t head_dim);

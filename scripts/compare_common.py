@@ -1,6 +1,7 @@
 """compare_common: what the comparisons share: commands with one clear line when they fail, models, our build, llama.cpp's build."""
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -78,7 +79,13 @@ def llama_programs(names):
             if not os.access(Path(given) / name, os.X_OK):
                 stop(f"LLAMA_CPP_BIN={given} holds no {name}")
         return Path(given), given
-    sources, build = LLAMA / "sources", LLAMA / "build"
+    sources, build, compiler = LLAMA / "sources", LLAMA / "build", []
+    if "amx_tile" in Path("/proc/cpuinfo").read_text():
+        # gcc 12 drops most of what LDTILECFG reads: llama.cpp's AMX kernels then end in an illegal instruction.
+        clang = next((name for name in ("clang", "clang-16", "clang-15", "clang-14") if shutil.which(name)), None)
+        if not clang:
+            stop("llama.cpp's AMX kernels need clang: apt-get install clang-14 (./scripts/setup --tests does)")
+        build, compiler = LLAMA / "build-clang", [f"-DCMAKE_C_COMPILER={clang}", f"-DCMAKE_CXX_COMPILER={clang.replace('clang', 'clang++')}"]
     LLAMA.mkdir(parents=True, exist_ok=True)
     if not sources.is_dir():
         fetch_llama_sources(sources)
@@ -86,7 +93,7 @@ def llama_programs(names):
         say("building llama.cpp, once (10 minutes on 2 cores)")
         command(["cmake", "-S", sources, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
                  "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF",
-                 "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF"])
+                 "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF", *compiler])
         command(["cmake", "--build", build, "--target", *names])
     return build / "bin", (sources / "FROM").read_text().strip()
 

@@ -42,8 +42,8 @@ struct operand {
 static const _Alignas(64) float zeros[TILE_ROWS][16];
 
 /*
- * Four tiles of sums, because what leaves a tile waits for its last product: of one group of queries and four tiles of lanes (0 to 3), or of
- * two groups (0 and 1, 2 and 3) and two. Tiles 4 and 5 are the groups' x, 6 and 7 the matrix.
+ * Four tiles of sums, because what leaves a tile waits for its last product: of one group of queries and four tiles of lanes (0 to 3), or
+ * of two groups (0 and 1, 2 and 3) and two. Tiles 4 and 5 are the groups' x, 6 and 7 the matrix.
  */
 static void configure(const size_t rows[GROUPS], size_t pairs)
 {

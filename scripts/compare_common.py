@@ -85,7 +85,8 @@ def llama_programs(names):
         clang = next((name for name in ("clang", "clang-16", "clang-15", "clang-14") if shutil.which(name)), None)
         if not clang:
             stop("llama.cpp's AMX kernels need clang: apt-get install clang-14 (./scripts/setup --tests does)")
-        build, compiler = LLAMA / "build-clang", [f"-DCMAKE_C_COMPILER={clang}", f"-DCMAKE_CXX_COMPILER={clang.replace('clang', 'clang++')}"]
+        build = LLAMA / "build-clang"
+        compiler = [f"-DCMAKE_C_COMPILER={clang}", f"-DCMAKE_CXX_COMPILER={clang.replace('clang', 'clang++')}"]
     LLAMA.mkdir(parents=True, exist_ok=True)
     if not sources.is_dir():
         fetch_llama_sources(sources)

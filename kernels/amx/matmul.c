@@ -12,8 +12,8 @@
  * tile 16 with any, loading one 8, an fma of 16 sums half of one; and yet a block of 12 tokens by 2 panels, 24 products and 72 vector
  * operations, takes 92. 12 tokens because 24 sums leave 8 registers for scales and operands, so that one broadcast serves both panels.
  *
- * Tiles begin as zeros loaded from memory: where tiles are stored in between, TILEZERO makes each TDPBSSD wait for the one before, 52 cycles
- * instead of 18.
+ * Tiles begin as zeros loaded from memory: where tiles are stored in between, TILEZERO makes each TDPBSSD wait for the one before, 52
+ * cycles instead of 18.
  *
  * Other ways that gave the same bits, GB/s of Q4_0 weights at 8, 16 and 32 tokens, where this gives 10.7, 8.0 and 4.2 (reads 17): one
  * panel by 16 tokens in turns of four blocks, unpacked, multiplied and added in three stages, 10.1, 7.1, 3.6; the same by pairs of panels

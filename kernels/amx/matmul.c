@@ -1,7 +1,7 @@
 /*
  * matmul.c - y = W x for quantised weights with tiles of int8 (TDPBSSD): the bits of avx512/matmul.c, the dots being exact integers.
  *
- * Eight or more tokens meet a pair of panels as bytes in scratch (avx512/unpacked.h), where a block of 16 rows by 32 k is a B tile as
+ * UNPACK_TOKENS or more meet a pair of panels as bytes in scratch (avx512/unpacked.h), where a block of 16 rows by 32 k is a B tile as
  * it lies; the tokens' 32 activations are the A tile. Each block has its own scales, so a tile holds the dots of one block only (half
  * of the k that an instruction could take; a quarter in types with a scale for each half), goes to L1, and AVX-512 adds it to sums in
  * registers. Quants are stored with their offset taken off: that costs one subtraction a block and panel for all tokens, and leaves
@@ -15,6 +15,9 @@
  * Tiles begin as zeros loaded from memory: where tiles are stored in between, TILEZERO makes each TDPBSSD wait for the one before, 52
  * cycles instead of 18.
  *
+ * Fewer tokens go through packed panels. Of reads, there and here: Q4_0 at 8, 16 and 32 tokens 58, 34, 17 and 60, 41, 23 %; Q4_1 66, 38, 18
+ * and 55, 40, 22 %; Q8_0, whose quants need no unpacking, 80, 59, 32 and 63, 50, 35 %.
+ *
  * Other ways that gave the same bits, GB/s of Q4_0 weights at 8, 16 and 32 tokens, where this gives 10.7, 8.0 and 4.2 (reads 17): one
  * panel by 16 tokens in turns of four blocks, unpacked, multiplied and added in three stages, 10.1, 7.1, 3.6; the same by pairs of panels
  * 8.3, 5.8, 4.6. Unpacking nibbles with GF2P8AFFINEQB, one instruction for three, changed nothing.
@@ -26,7 +29,7 @@
 
 enum {
     TILE_TOKENS = 12,
-    UNPACK_TOKENS = 8,          /* fewer go through packed panels, faster: 4 tokens 13.6 GB/s there, and here 10.7 */
+    UNPACK_TOKENS = 12, UNPACK_TOKENS_8_BITS = 25,
 };
 
 /* The scratch of a worker. */
@@ -158,11 +161,11 @@ INLINE void tile(const struct piece *p, const struct format *f, const int tokens
     }
 }
 
-/* Tiles as even as they can be have 6 tokens at least, where there are 8. */
+/* Tiles as even as they can be have 6 tokens at least, where there are 12. */
 INLINE void any_tile(const struct piece *p, const struct format *f)
 {
     switch (p->tokens) {
-    UNPACKED_CASE(6); UNPACKED_CASE(7); UNPACKED_CASE(8); UNPACKED_CASE(9); UNPACKED_CASE(10); UNPACKED_CASE(11); UNPACKED_CASE(12); 
+    UNPACKED_CASE(6); UNPACKED_CASE(7); UNPACKED_CASE(8); UNPACKED_CASE(9); UNPACKED_CASE(10); UNPACKED_CASE(11); UNPACKED_CASE(12);
     default: __builtin_trap();
     }
 }
@@ -188,7 +191,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
 {
     if (a->m == 0)
         return;
-    if (a->m < UNPACK_TOKENS) {
+    if (a->m < (f->bits == 8 ? UNPACK_TOKENS_8_BITS : UNPACK_TOKENS)) {
         multiply_packed(a, f);
         return;
     }

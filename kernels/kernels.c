@@ -11,7 +11,7 @@ void kernels_fill_plain(struct kernels *table, enum isa level)
         attention_scalar_bf16_dots(table);
     if (level >= ISA_AMX) {
         attention_scalar_tiles(table);
-        matmul_scalar_prompt(table);
+        matmul_scalar_tiles(table);
     }
 }
 
@@ -62,7 +62,7 @@ void kernels_fill(struct kernels *table, enum isa level)
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)
         table->prompt_activation[type] = kernels_activation(type);
     if (level >= ISA_AMX)
-        matmul_prompt_amx(table);
+        matmul_bf16_amx(table);
 }
 
 enum activation kernels_activation(enum dtype type)

@@ -117,8 +117,8 @@ struct kernels {
     /* By weight type, for the activations that weight type takes by default (kernels_activation()). */
     matmul_fn matmul[DTYPE_COUNT];
     /*
-     * The same for prompt tokens, and the activations it takes: matmul[] itself but for BF16 and quantised weights at amx. There w and x
-     * are bf16, and 32 k at a time (TDPBF16PS)
+     * The same for prompt tokens, and the activations it takes: matmul[] itself but for quantised weights at amx. There w and x are bf16,
+     * and as for all tokens of BF16 weights at that level, 32 k at a time (TDPBF16PS)
      *     even, odd = chains over the block's pairs of k, from +0, of fma(w, x, .);   y = y + (even + odd)
      * with denormal operands and results as zeros, every operation rounded once. A quantised weight of quant q is
      *     w = bf16(fma(scale, base + q, fma(scale, -(base + offset), min)))     base 128, of 8-bit quants 256; min 0 where it has none

@@ -57,7 +57,7 @@ static inline half kv_q8_scale(float absmax, float *inverse)
 }
 
 void matmul_scalar(struct kernels *table);
-void matmul_scalar_prompt(struct kernels *table);      /* the definition of prompt tokens at amx */
+void matmul_scalar_tiles(struct kernels *table);           /* the definition at amx: BF16 weights, and prompts of quantised ones */
 void quantize_scalar(struct kernels *table);
 void norm_scalar(struct kernels *table);
 void activation_scalar(struct kernels *table);
@@ -95,7 +95,7 @@ void attention_amx(struct kernels *table);
 void measure_avx512bf16(struct kernels *table);
 
 void matmul_amx(struct kernels *table);
-void matmul_prompt_amx(struct kernels *table);              /* prompt tokens only, after the table of both roles is filled */
+void matmul_bf16_amx(struct kernels *table);               /* after the table of prompt tokens has got a copy of the other */
 void measure_amx(struct kernels *table);
 
 #endif

@@ -9,7 +9,7 @@
  *
  * Two units so work at once: the tiles of the next block are issued before the vectors of this one. They hide less of one another than
  * ports and latencies promise. Xeon of the fifth generation, one core: TDPBSSD takes 9 cycles with 8 rows of A and 16 with 16, storing a
- * tile 16 with any, loading one 8, an fma of 16 sums half of one; and yet a block of 12 tokens by 2 panels, 24 products and 72 vector
+ * tile 16 with any, loading one 8, an fma of 16 sums half of one; and yet a block of 12 tokens by 2 panels, two products and 72 vector
  * operations, takes 92. 12 tokens because 24 sums leave 8 registers for scales and operands, so that one broadcast serves both panels.
  *
  * Tiles begin as zeros loaded from memory: where tiles are stored in between, TILEZERO makes each TDPBSSD wait for the one before, 52

@@ -183,7 +183,7 @@ MATMUL_PROMPT(Q4_K)
 MATMUL_PROMPT(Q5_K)
 MATMUL_PROMPT(Q6_K)
 
-void matmul_scalar_prompt(struct kernels *table)
+void matmul_scalar_tiles(struct kernels *table)
 {
     static const matmul_fn matmul[DTYPE_COUNT] = {
         [DTYPE_BF16] = matmul_prompt_BF16, [DTYPE_Q4_0] = matmul_prompt_Q4_0, [DTYPE_Q4_1] = matmul_prompt_Q4_1,
@@ -197,6 +197,7 @@ void matmul_scalar_prompt(struct kernels *table)
         table->matmul_prompt[type] = matmul[type];
         table->prompt_activation[type] = ACT_BF16;
     }
+    table->matmul[DTYPE_BF16] = matmul_prompt_BF16;
 }
 
 #define MATMUL_F32(type) \

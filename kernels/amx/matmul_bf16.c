@@ -1,10 +1,10 @@
 /*
- * matmul_prompt.c - y = W x for prompt tokens with tiles of bf16 (TDPBF16PS): BF16 weights, and quantised ones rounded to bf16.
+ * matmul_bf16.c - y = W x with tiles of bf16 (TDPBF16PS): BF16 weights, and for prompt tokens quantised ones rounded to bf16.
  *
  * The instruction sums even and odd k of its 32 apart, so its bits are neither those of VDPBF16PS nor of int8 dots, whatever m is: it
- * serves prompt tokens only (kernels.h, matmul_prompt), and all of them, at every m.
+ * serves all tokens of BF16 weights and all prompt tokens of quantised ones, at every m (kernels.h, matmul_prompt).
  *
- * Why not the int8 tiles of matmul.c, and one arithmetic for all tokens? Each block's scales would have to be applied to its dots, which
+ * serves all tokens of BF16 weights and all prompt tokens of quantised ones, at every m (kernels.h, matmul_prompt).
  * leave their tile for it: 16 tokens by 16 rows by 32 k take 92 cycles, TDPBF16PS 16. Measured (Xeon of the fifth generation, one core, 512
  * tokens, Q4_0): 570 GOP/s with int8, 1100 here.
  *
@@ -41,6 +41,7 @@ struct piece {
     bool first;                             /* the sums start at zero, not at y */
     const uint8_t *next;                    /* weights to be fetched meanwhile, next_bytes a block; NULL: none */
     size_t next_bytes, panel_bytes;         /* panel_bytes: from one panel to the next */
+    bool as_it_lies;                        /* `next` are these weights: fetched some lines ahead */
 };
 
 /* Tiles 0 and 1 are the first group's sums of both panels, 2 and 3 the second's; 4 and 5 activations, 6 and 7 weights. */
@@ -96,8 +97,12 @@ INLINE void tile(const struct piece *p, const int groups, const int panels)
         }
         if (groups == 2 && panels == 2)
             _tile_dpbf16ps(3, 5, 7);
-        for (size_t i = 0; p->next && i < (size_t)panels; i++)
-            prefetch_weights_l2(p->next, i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
+        for (size_t i = 0; p->next && i < (size_t)panels; i++) {
+            if (p->as_it_lies)
+                prefetch_weights(p->next, i * p->panel_bytes + b * sizeof(*w), sizeof(*w));
+            else
+                prefetch_weights_l2(p->next, i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
+        }
     }
     EACH_SUM(STORE);
 #undef STORE
@@ -186,18 +191,20 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
     const size_t n_blocks = a->k / 32, block_bytes = f ? f->panel_block / f->blocks : sizeof(struct panel_bf16);
     const size_t panel_bytes = n_blocks * block_bytes;
     struct unpacked_chunk *scratch = a->scratch;
+    const bool as_it_lies = !f && a->m <= TILE_TOKENS;      /* one tile of tokens: the weights are read once, in the order of memory */
+    const size_t chunk = as_it_lies ? n_blocks : CHUNK_BLOCKS;
     size_t configured = 0;
 
-    for (size_t b = 0; a->m && b < n_blocks; b += CHUNK_BLOCKS) {
+    for (size_t b = 0; a->m && b < n_blocks; b += chunk) {
         for (size_t i = 0; i < a->n_panels; i += TILE_PANELS) {
             const uint8_t *w = (const uint8_t *)a->w + i * panel_bytes + b * block_bytes;
             struct piece p = {
                 .panels = a->n_panels - i >= TILE_PANELS ? TILE_PANELS : 1,
-                .n_blocks = n_blocks - b < CHUNK_BLOCKS ? n_blocks - b : CHUNK_BLOCKS,
+                .n_blocks = n_blocks - b < chunk ? n_blocks - b : chunk,
                 .w = f ? scratch->panel[0] : (const struct panel_bf16 *)w, .panel_blocks = f ? CHUNK_BLOCKS : n_blocks,
                 .x_stride = a->x_stride, .y_stride = a->y_stride, .first = b == 0,
-                .next = i + TILE_PANELS < a->n_panels ? w + TILE_PANELS * panel_bytes : NULL, .next_bytes = block_bytes,
-                .panel_bytes = panel_bytes,
+                .next = as_it_lies ? w : i + TILE_PANELS < a->n_panels ? w + TILE_PANELS * panel_bytes : NULL,
+                .next_bytes = block_bytes, .panel_bytes = panel_bytes, .as_it_lies = as_it_lies,
             };
             if (f)
                 unpack_chunk(scratch, f, w, panel_bytes, p.panels, p.n_blocks);
@@ -214,10 +221,10 @@ static void matmul_bf16(const struct matmul_args *a)
     multiply(a, NULL);
 }
 
-void matmul_prompt_amx(struct kernels *table)
+void matmul_bf16_amx(struct kernels *table)
 {
     fill(table->matmul_prompt);
-    table->matmul_prompt[DTYPE_BF16] = matmul_bf16;
+    table->matmul[DTYPE_BF16] = table->matmul_prompt[DTYPE_BF16] = matmul_bf16;
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)
         if (kernels_activation(type) == ACT_Q8)
             table->prompt_activation[type] = ACT_BF16;

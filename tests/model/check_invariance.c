@@ -46,8 +46,8 @@ static void compare(const struct gguf *g, const struct setting *s, const struct 
     requests_free(&got);
 }
 
-/* Attention over bf16 has another definition from avx512bf16 on, and so have prompts of BF16 and quantised weights at amx; everything else
- * has one at all levels. */
+/* Attention over bf16 has one definition below avx512bf16, one there and one at amx, where prompts of BF16 and quantised weights have
+ * another, too; everything else has one at all levels. */
 static bool levels_agree(enum isa a, enum isa b)
 {
     return (a >= ISA_AVX512BF16) == (b >= ISA_AVX512BF16) && (a >= ISA_AMX) == (b >= ISA_AMX);

@@ -38,6 +38,7 @@ void gemm_say(const struct model *m)
         log_warn("same bits: off (with --gemm %s the bits of an answer depend on batch mates, nodes and threads)", gemm_name(m));
 }
 
+/* --activations q8 is int8 for quantised weights whatever the role; at amx prompts have bf16 else. Plain types keep their own. */
 static enum activation activation_of(const struct model *m, enum dtype type, enum token_role role)
 {
     const enum activation natural = kernels_activation(type);

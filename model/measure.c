@@ -3,7 +3,7 @@
  *
  * Reads: every worker streams over its own share of an arena on its node, several passes, all workers at once; the best of a few
  * rounds counts, as in STREAM. The arenas are far larger than the last-level caches. Operations: those
- * of the unit that multiplies most of a step's weights, on registers alone.
+ * of the unit that multiplies most of the weights for tokens of a role, on registers alone.
  */
 #include <errno.h>
 #include <string.h>
@@ -48,21 +48,24 @@ static void dot_all(const struct worker *w, void *arg)
     atomic_fetch_add(&x->ops, x->m->kernels.peak[x->unit](PEAK_ROUNDS));
 }
 
+struct count { enum token_role role; uint64_t params[ACT_COUNT]; };
+
 static void count_params(struct model *m, struct matrix *x, void *arg)
 {
-    uint64_t *params = arg;
+    struct count *count = arg;
 
     if (x != &m->embedding)
-        params[x->activation[ROLE_PROMPT]] += (uint64_t)x->n_rows * x->k;
+        count->params[x->activation[count->role]] += (uint64_t)x->n_rows * x->k;
 }
 
-/* That of most multiplications of a prompt, for which arithmetic is the limit. A level without bf16 dots does those with float32. */
-static enum activation busiest_unit(struct model *m)
+/* That of most of a token's multiplications. A level without bf16 dots does those with float32. */
+static enum activation busiest_unit(struct model *m, enum token_role role)
 {
-    uint64_t params[ACT_COUNT] = { 0 };
+    struct count count = { .role = role };
+    uint64_t *params = count.params;
     enum activation unit = ACT_Q8;
 
-    model_each_matrix(m, count_params, params);
+    model_each_matrix(m, count_params, &count);
     if (m->kernels.peak[ACT_BF16] == m->kernels.peak[ACT_F32]) {
         params[ACT_F32] += params[ACT_BF16];
         params[ACT_BF16] = 0;
@@ -72,17 +75,28 @@ static enum activation busiest_unit(struct model *m)
     return unit;
 }
 
+/* One round of x->unit; keeps the best. */
+static void measure_unit(struct measurement *x, struct unit_rate *rate)
+{
+    x->ops = 0;
+    const uint64_t start = clock_now_ns();
+    pool_run(x->m->pool, dot_all, x);
+    const double ops_per_s = (double)x->ops / ((double)(clock_now_ns() - start) / 1e9);
+    rate->ops_per_s = ops_per_s > rate->ops_per_s ? ops_per_s : rate->ops_per_s;
+}
+
 int model_measure(struct model *m, struct model_rates *rates)
 {
     static const char *const units[ACT_COUNT] = { [ACT_Q8] = "int8 dots", [ACT_BF16] = "bf16 dots", [ACT_F32] = "float32" };
-    struct measurement x = { .m = m, .unit = busiest_unit(m) };
+    const enum activation prompt = busiest_unit(m, ROLE_PROMPT), generated = busiest_unit(m, ROLE_GENERATED);
+    struct measurement x = { .m = m };
     const size_t n_workers = pool_n_workers(m->pool), room = topology_available_bytes("") / 4 / n_workers;
     int err = 0;
 
     x.worker_bytes = room > MOST_BYTES ? MOST_BYTES : room < LEAST_BYTES ? LEAST_BYTES : room / 64 * 64;
     const double bytes = (double)n_workers * (double)x.worker_bytes;
 
-    *rates = (struct model_rates){ .peak_unit = units[x.unit] };
+    *rates = (struct model_rates){ .prompt.unit = units[prompt], .generated.unit = units[generated] };
     for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++)
         err = place_arena_create(&x.arenas[v], &m->topology, v, pool_node_workers(m->pool, v) * x.worker_bytes);
     if (!err)
@@ -92,12 +106,14 @@ int model_measure(struct model *m, struct model_rates *rates)
         pool_run(m->pool, read_all, &x);
         double rate = bytes / ((double)(clock_now_ns() - start) / 1e9);
         rates->read_bytes_per_s = rate > rates->read_bytes_per_s ? rate : rates->read_bytes_per_s;
-        x.ops = 0;
-        start = clock_now_ns();
-        pool_run(m->pool, dot_all, &x);
-        rate = (double)x.ops / ((double)(clock_now_ns() - start) / 1e9);
-        rates->peak_ops_per_s = rate > rates->peak_ops_per_s ? rate : rates->peak_ops_per_s;
+        x.unit = prompt;
+        measure_unit(&x, &rates->prompt);
+        x.unit = generated;
+        if (generated != prompt)
+            measure_unit(&x, &rates->generated);
     }
+    if (generated == prompt)
+        rates->generated = rates->prompt;
     for (size_t v = 0; v < TOPOLOGY_MAX_NODES; v++)
         place_arena_free(&x.arenas[v]);
     return err;

@@ -15,7 +15,10 @@
 #include "model/config.h"
 #include "weights/gguf.h"
 
-/* What --activations says: the default of each weight type, or one for all (bf16, f32: decoded weights, for checking). */
+/*
+ * What --activations says: the default of each weight type and role; int8 for quantised weights in both roles; or one for all (bf16, f32:
+ * decoded weights, for checking).
+ */
 enum activations_option { ACTIVATIONS_AUTO, ACTIVATIONS_Q8, ACTIVATIONS_BF16, ACTIVATIONS_F32 };
 
 /* What --gemm says. A library serves prompt tokens: for one generated token it is slower than reading the weights takes. */
@@ -83,11 +86,15 @@ void model_info(const struct model *m, struct model_info *info);
 
 /*
  * What these workers can do on this machine, measured now (about a second): reads of their own node's memory, all at once, and
- * on registers alone the operations of the unit that multiplies most of a step's weights.
+ * on registers alone, for tokens of each role, the operations of the unit that multiplies most of their weights.
  */
+struct unit_rate {
+    const char *unit;               /* "int8 dots", "bf16 dots" or "float32"; static */
+    double ops_per_s;
+};
 struct model_rates {
-    double read_bytes_per_s, peak_ops_per_s;
-    const char *peak_unit;          /* "int8 dots", "bf16 dots" or "float32"; static */
+    double read_bytes_per_s;
+    struct unit_rate prompt, generated;
 };
 int model_measure(struct model *m, struct model_rates *rates);
 

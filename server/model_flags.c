@@ -44,9 +44,10 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
           .help = "instruction set of the kernels (default auto: the best this machine has)" },
         { .name = "gemm", .type = OPTION_CHOICE, .out = &f->gemm, .choices = gemm_choices,
           .help = "who multiplies matrices for prompt tokens (default auto: the fastest that keeps the bits of a request); a library "
-                  "makes quantised weights slow in decoding, too: both roles then take float32 activations" },
+                  "takes quantised weights decoded to float32" },
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
-          .help = "inputs of matrices: auto and q8 by weight type; bf16 or f32 for all, slow, for checking (default auto)" },
+          .help = "inputs of matrices: auto by weight type, for prompts by instruction set, too; q8 for quantised weights always; bf16 or "
+                  "f32 for all, slow, for checking (default auto)" },
         { .name = "kv-type", .type = OPTION_CHOICE, .out = &f->kv_type, .choices = kv_type_choices, .given = &f->kv_type_given,
           .help = "type of the KV cache; q8 takes half the memory of bf16 (default bf16; f32 with --activations f32)" },
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",

@@ -176,7 +176,7 @@ static double activation(const struct problem *p, size_t t, size_t i)
 /*
  * At most 2 k roundings lie between the plain C and the exact sum of w x, each at most eps = 2^-24 of a sum that
  * is never larger than sum |w x| (Higham, Accuracy and Stability, 2002, 3.1); products with scales round 3 times more. For a
- * weight product + constant the two parts are summed apart and may cancel. Prompts at amx round quantised weights to bf16: 2^-9.
+ * weight product + constant the two parts are summed apart and may cancel. Prompts at amx round quantised weights to bf16: 2^-8.
  */
 static void plain_c_is_close_to_double_arithmetic(void **state)
 {
@@ -191,7 +191,7 @@ static void plain_c_is_close_to_double_arithmetic(void **state)
         const enum dtype type = weight_types[i / 3];
         const bool prompt = i % 3 == 2;
         const enum activation act = prompt ? plain.prompt_activation[type] : i % 3 ? kernels_activation(type) : ACT_F32;
-        const double of_weights = prompt && act != kernels_activation(type) ? 0x1p-9 : 0;
+        const double of_weights = prompt && act != kernels_activation(type) ? 0x1p-8 : 0;
         struct problem p = random_problem(type, act, m, n_panels, k, RANGE_NORMAL, &rng);
         p.prompt = prompt;
         const float *y = multiply(&p, &plain, 0, m);
@@ -207,6 +207,58 @@ static void plain_c_is_close_to_double_arithmetic(void **state)
                 assert_true(magnitude > 0);
                 assert_true(fabs(y[t * (16 * n_panels + GAP) + r] - sum) <=
                             ((2 * (double)k + 3) * 0x1p-24 + of_weights) * magnitude);
+            }
+        }
+        guarded_free_all();
+    }
+}
+
+/*
+ * The file's values rounded once to bf16, but that a sum with a minimum is rounded twice to float32 before (kernels.h, matmul_prompt: 128
+ * scales are below 256 of the block's largest product).
+ */
+static void check_rounded_block(enum dtype type, const uint8_t *row, size_t first, const double got[32])
+{
+    double largest = 0;
+
+    for (size_t i = 0; i < 32; i++)
+        largest = fmax(largest, fabs((double)file_value(type, row, first + i).product));
+    for (size_t i = 0; i < 32; i++) {
+        const struct file_value v = file_value(type, row, first + i);
+        const double exact = (double)v.product + v.constant;
+        const double slack = v.constant != 0 ? (256 * largest + fabs((double)v.constant)) * 0x1p-23 : 0;
+        assert_true(got[i] >= bf16_to_float(bf16_from_float((float)(exact - slack))));
+        assert_true(got[i] <= bf16_to_float(bf16_from_float((float)(exact + slack))));
+    }
+}
+
+/* Each token is 1 at one k and 0 elsewhere, so that its outputs are the weights there. */
+static void prompts_meet_quantised_weights_rounded_to_bf16(void **state)
+{
+    (void)state;
+    enum { KK = 256, N_PANELS = 2 };
+    struct kernels plain;
+    struct rng rng;
+
+    kernels_fill_plain(&plain, ISA_AMX);
+    rng_seed(&rng, 7);
+    for (size_t n = 0; n < N_WEIGHT_TYPES; n++) {
+        const enum dtype type = weight_types[n];
+        if (kernels_activation(type) != ACT_Q8)
+            continue;
+        assert_int_equal(plain.prompt_activation[type], ACT_BF16);
+        struct problem p = random_problem(type, ACT_BF16, KK, N_PANELS, KK, RANGE_NORMAL, &rng);
+        p.prompt = true;
+        for (size_t t = 0; t < KK; t++)
+            for (size_t i = 0; i < KK; i++)
+                ((bf16 *)(p.x + t * p.x_stride))[i] = bf16_from_float(i == t);
+        const float *y = multiply(&p, &plain, 0, KK);
+        for (size_t r = 0; r < 16 * N_PANELS; r++) {
+            for (size_t first = 0; first < KK; first += 32) {
+                double got[32];
+                for (size_t i = 0; i < 32; i++)
+                    got[i] = y[(first + i) * (16 * N_PANELS + GAP) + r];
+                check_rounded_block(type, p.rows + r * file_row_bytes(type, KK), first, got);
             }
         }
         guarded_free_all();
@@ -229,6 +281,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_c_is_close_to_double_arithmetic),
+        cmocka_unit_test(prompts_meet_quantised_weights_rounded_to_bf16),
         cmocka_unit_test(every_level_gives_the_bits_of_plain_c),
         cmocka_unit_test(every_level_gives_the_bits_of_plain_c_on_floats),
         cmocka_unit_test(long_rows_and_many_tokens_give_the_same_bits),

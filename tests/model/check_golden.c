@@ -1,12 +1,14 @@
 /*
  * check_golden.c - a model's logits and greedy text against reference data.
  *
- *   check_golden MODEL.gguf GOLDEN.json --activations auto|f32 [--kl BOUND] [--logprob BOUND] [--llama-cpp]
+ *   check_golden MODEL.gguf GOLDEN.json [--activations auto|q8|bf16|f32] [--kl BOUND] [--logprob BOUND] [--llama-cpp]
  *
  * --kl: bound of the mean KL divergence from the reference, over the 8 stored tokens plus one class for the rest; the first choice must
  * be the reference's wherever that leads by more than 0.5 nat. --logprob: bound of every stored logprob's difference; the greedy
  * text must be the reference's up to its first gap below 0.01. --llama-cpp: no worse than llama.cpp on the same file, as
  * stored in the golden file: the largest difference of the last position's logprobs (mean over prompts), and greedy tokens in common.
+ *
+ * All tokens are read as a prompt, but that --llama-cpp, which asks for the program's own text, reads greedy ones as generated.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -71,9 +73,10 @@ static void keep_best(void *arg, size_t position, const float *logits, struct lo
 
 /*
  * Greedy tokens equal to the reference's before the first difference; *settled counts those before the first gap below 0.01. The
- * reference's tokens are read as one prompt: up to the first difference that is what greedy decoding would have read, one by one.
+ * reference's tokens are read many at once: up to the first difference they are what greedy decoding would have read, one by one.
  */
-static size_t greedy_equal(struct model *m, struct kv_sequence *s, const json_t *prompt, size_t n_ids, int32_t first, size_t *settled)
+static size_t greedy_equal(struct model *m, struct kv_sequence *s, enum token_role role, const json_t *prompt, size_t n_ids, int32_t first,
+                           size_t *settled)
 {
     struct choices choices = { .first = n_ids };
     const json_t *gaps = json_object_get(prompt, "greedy_gap");
@@ -83,7 +86,7 @@ static size_t greedy_equal(struct model *m, struct kv_sequence *s, const json_t 
     *settled = 0;
     while (*settled < n && json_number_value(json_array_get(gaps, *settled)) >= 0.01)
         ++*settled;
-    golden_read(m, s, want, n, n_ids, 32, keep_best, &choices);
+    golden_read(m, s, role, want, n, n_ids, 32, keep_best, &choices);
     while (equal < n && (equal ? choices.best[equal - 1] : first) == want[equal])
         equal++;
     free(want);
@@ -105,7 +108,7 @@ int main(int argc, char **argv)
     struct tally t = { 0 };
 
     if (argc < 3) {
-        fputs("usage: check_golden MODEL GOLDEN [--activations auto|f32|bf16] [--kv-type q8] [--gemm onednn|openblas] [--kl B]"
+        fputs("usage: check_golden MODEL GOLDEN [--activations auto|q8|bf16|f32] [--kv-type q8] [--gemm onednn|openblas] [--kl B]"
               " [--logprob B] [--llama-cpp] [--threads N]\n", stderr);
         return 2;
     }
@@ -117,6 +120,8 @@ int main(int argc, char **argv)
             o.activations = ACTIVATIONS_F32, o.kv_type = KV_F32, i++;
         else if (!strcmp(argv[i], "--activations") && !strcmp(value, "bf16"))
             o.activations = ACTIVATIONS_BF16, i++;
+        else if (!strcmp(argv[i], "--activations") && !strcmp(value, "q8"))
+            o.activations = ACTIVATIONS_Q8, i++;
         else if (!strcmp(argv[i], "--kv-type") && !strcmp(value, "q8"))
             o.kv_type = KV_Q8, i++;
         else if (!strcmp(argv[i], "--gemm"))
@@ -145,12 +150,12 @@ int main(int argc, char **argv)
         if (kv_sequence_create(&s, 512))
             return 1;
         t.top = json_object_get(p, "top");
-        golden_read(m, &s, ids, n, 0, 128, compare, &t);
+        golden_read(m, &s, ROLE_PROMPT, ids, n, 0, 128, compare, &t);
         const json_t *stored = json_object_get(json_object_get(p, "llama_cpp"), "as_stored");
         theirs += json_number_value(json_object_get(stored, "last_position_top8_max_diff"));
         their_greedy += (size_t)json_integer_value(json_object_get(stored, "same_greedy"));
         ours += t.last_worst;
-        size_t equal = greedy_equal(m, &s, p, n, t.last_choice, &settled);
+        size_t equal = greedy_equal(m, &s, against_llama_cpp ? ROLE_GENERATED : ROLE_PROMPT, p, n, t.last_choice, &settled);
         our_greedy += equal;
         short_greedy += equal < settled;
         kv_cache_release(model_kv_cache(m), &s);

@@ -46,8 +46,8 @@ static void compare(const struct gguf *g, const struct setting *s, const struct 
     requests_free(&got);
 }
 
-/* Attention over bf16 has another definition from avx512bf16 on, and so have BF16 prompts at amx; everything else has one at all
- * levels. */
+/* Attention over bf16 has one definition below avx512bf16, one there and one at amx, where prompts of BF16 and quantised weights have
+ * another, too; everything else has one at all levels. */
 static bool levels_agree(enum isa a, enum isa b)
 {
     return (a >= ISA_AVX512BF16) == (b >= ISA_AVX512BF16) && (a >= ISA_AMX) == (b >= ISA_AMX);
@@ -85,8 +85,9 @@ static void full_product(const struct gguf *g, const char *name, enum isa lowest
 }
 
 /*
- * oneDNN for prompt tokens, native kernels for generated ones: a step has both, and a sequence that is preempted keeps the role of each of
- * its tokens. Only from AVX-512 on has oneDNN an implementation whose rows have the same bits in every call.
+ * oneDNN for prompt tokens, native kernels for generated ones: below amx, too, a step then has two arithmetics, and a sequence that is
+ * preempted keeps the role of each of its tokens. Only from AVX-512 on has oneDNN an implementation whose rows have the same bits in every
+ * call.
  */
 static void two_roles(const struct gguf *g, const char *name, enum isa isa)
 {
@@ -101,7 +102,7 @@ static void two_roles(const struct gguf *g, const char *name, enum isa isa)
     requests_free(&want);
 }
 
-/* int8 KV has one definition at all levels, so only the prompts of BF16 weights at amx differ. */
+/* int8 KV has one definition at all levels, so only prompts at amx differ. */
 static void q8_cache(const struct gguf *g, const char *name, enum isa isa)
 {
     struct run want;

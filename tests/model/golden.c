@@ -22,8 +22,8 @@ struct model *golden_open(const char *path, const struct model_options *o)
     return m;
 }
 
-void golden_read(struct model *m, struct kv_sequence *s, const int32_t *ids, size_t n, size_t first, size_t chunk, golden_visit visit,
-                 void *arg)
+void golden_read(struct model *m, struct kv_sequence *s, enum token_role role, const int32_t *ids, size_t n, size_t first, size_t chunk,
+                 golden_visit visit, void *arg)
 {
     struct step_token tokens[ROWS];
 
@@ -34,7 +34,7 @@ void golden_read(struct model *m, struct kv_sequence *s, const int32_t *ids, siz
     for (size_t i = 0; i < n; i += chunk) {
         size_t k = n - i < chunk ? n - i : chunk;
         for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(first + i + j), s, true, ROLE_PROMPT };
+            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(first + i + j), s, true, role };
         model_step(m, tokens, k);
         for (size_t j = 0; j < k; j++) {
             size_t n_segments;

@@ -23,7 +23,7 @@ enum activation { ACT_Q8, ACT_BF16, ACT_F32, ACT_COUNT };
  *
  * x rows begin x_stride bytes apart (a multiple of 4); y rows y_stride floats apart. k is the padded k: a multiple
  * of 32, and of the type's block. Each panel is read from memory once for all m tokens; quantised ones at avx512 and above once for each
- * of the ceil(m / 682) parts that more tokens are cut into (avx512/unpacked.h), prompts at amx apart. y must not alias x or w.
+ * of the ceil(m / 682) parts that more tokens are cut into (avx512/unpacked.h); prompts at amx once. y must not alias x or w.
  */
 struct matmul_args {
     const void *w;          /* n_panels panels, panel_bytes(type, k) apart, 64-byte aligned at the first */

@@ -20,7 +20,7 @@ static inline size_t even_part(size_t all, size_t n, size_t i)
     return all / n + (i < all % n);
 }
 
-/* What quants of weights that prompt tokens meet as bf16 are added to (kernels.h, matmul_prompt): it has bits enough below its first. */
+/* What quants of weights that prompt tokens meet as bf16 are added to (kernels.h, matmul_prompt): a power of two above every quant. */
 static inline int prompt_base(int bits)
 {
     return bits == 8 ? 256 : 128;

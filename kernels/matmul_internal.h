@@ -20,6 +20,11 @@ struct format {
     bool minima, halves;                /* block.extra: minima; the scale of k 16..31 */
 };
 
+INLINE int format_offset(const struct format *f)
+{
+    return f->shift ? 1 << f->shift : 0;
+}
+
 /*
  * Weights are read so slowly, with several tokens, that the processor's own prefetcher falls asleep; nor does it pass the end of
  * a page. They come into L2 8 KiB before they are needed, and into L1 2 KiB before. Past the end of the weights this does nothing.
@@ -27,17 +32,19 @@ struct format {
  *     Zen 5 (reads 43), into L1 alone           4 KiB 42, 40, 33, 22; 6 KiB 43, 42, 38, 25; 8 KiB 41, 41, 40, 25; 12 KiB 40, 39, 40, 21
  *     Xeon of the 5th generation (reads 17.5)   none 10.2, 8.8, 7.3, 6.2; L1 at 8 KiB 14.8, 14.4, 13.5, 10.8; L1 at 2 KiB 13.9, 12.5, 10.9,
  *                                               9.5; L2 at 8 KiB 16.1, 15.2, 14.0, 11.9; L2 at 8 and L1 at 2 KiB 17.4, 16.9, 14.4, 10.5
- * The lines of `bytes` bytes from w + offset and the distance.
+ * Zen 5 with both was not measured since.
  */
 enum { PREFETCH_L2_BYTES = 8192, PREFETCH_L1_BYTES = 2048 };
 
-/* Into L2 only: where activations of many tokens fill L1 (Zen 4, Q8_0, eight tokens: 200 to 300 GOP/s). */
+/* The lines of w[offset .. offset + bytes - 1] into L2 only: where activations of many tokens fill L1 (Zen 4, Q8_0, eight tokens: 200 to
+ * 300 GOP/s). */
 INLINE void prefetch_weights_l2(const uint8_t *w, size_t offset, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += 64)
         _mm_prefetch(prefetch_address(w, offset + i), _MM_HINT_T1);
 }
 
+/* Those at the two distances behind w + offset. */
 INLINE void prefetch_weights(const uint8_t *w, size_t offset, size_t bytes)
 {
     prefetch_weights_l2(w, offset + PREFETCH_L2_BYTES, bytes);

@@ -117,7 +117,7 @@ static bool roles_differ(const struct model *m, const struct matrix *x, enum sit
            s->offset[ROLE_PROMPT][prompt] != s->offset[ROLE_GENERATED][generated];
 }
 
-/* The same with all tokens of the step: runs of one role, or all at once where the roles do not differ. */
+/* multiply_role() for all tokens of the step, in runs of one role; in one run where the roles do not differ. */
 static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
                      size_t begin, size_t end, float *y, size_t y_stride)
 {
@@ -397,13 +397,13 @@ static void run_layer(const struct context *c, size_t i)
     if (m->heads_straddle)
         prepare_straddling(c);
     profile_mark(c->profile, PROFILE_ATTENTION);
-    exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].token_bytes, columns_attn, 3);
+    exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].token_bytes, columns_attn, ACT_COUNT);
     profile_mark(c->profile, PROFILE_EXCHANGE);
     project_out(c, &l->o, SITE_ATTN_OUT, c->node->act_attn);
 
     token_pass(c, &l->post_attn_norm, &l->ffn_norm, SITE_FFN_IN);
     gate_and_up(c, l);
-    exchange(c, buffer_mid, m->sites[SITE_FFN_MID].token_bytes, columns_mid, 3);
+    exchange(c, buffer_mid, m->sites[SITE_FFN_MID].token_bytes, columns_mid, ACT_COUNT);
     profile_mark(c->profile, PROFILE_EXCHANGE);
     project_out(c, &l->down, SITE_FFN_MID, c->node->act_mid);
 }

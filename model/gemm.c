@@ -64,6 +64,7 @@ static int choose_library(struct model *m, struct matrix *x)
     if (m->gemm == GEMM_OPENBLAS) {
         openblas_prepare(&p, x->type, x->k_padded);
     } else {
+        /* Of generated tokens: those of prompts may be our own kernels' (bf16 for quantised weights at amx), not the library's. */
         int err = onednn_prepare(m->onednn, &p, x->tensor->name.data, x->type, x->activation[ROLE_GENERATED], x->k_padded);
         if (err)
             return err;

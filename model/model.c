@@ -85,7 +85,7 @@ static void add_use(struct model *m, enum site site, struct matrix *x, size_t n_
     }
 }
 
-/* A token has one role, so the records of both may lie in the same place. */
+/* From a layout that is all zeros but for `used` and `n_terms`. A token has one role, so the records of both lie in the same place. */
 static void lay_out_records(struct site_layout *s)
 {
     size_t most_terms = 1;
@@ -99,7 +99,8 @@ static void lay_out_records(struct site_layout *s)
         s->token_bytes = s->n_terms[role] * s->bytes[role] > s->token_bytes ? s->n_terms[role] * s->bytes[role] : s->token_bytes;
         most_terms = s->n_terms[role] > most_terms ? s->n_terms[role] : most_terms;
     }
-    /* As activation_stride(): an odd multiple of 64, of each term. */
+    /* As activation_stride(): an odd multiple of 64 of each of the most terms. Where there are two, records of one term lie twice that
+     * apart and use every other set of the cache. */
     s->token_bytes = ((s->token_bytes + 64 * most_terms - 1) / (64 * most_terms) | 1) * 64 * most_terms;
     for (size_t role = 0; role < ROLE_COUNT; role++)
         s->bytes[role] = s->token_bytes / s->n_terms[role];

@@ -83,10 +83,10 @@ def llama_programs(names):
     if "amx_tile" in Path("/proc/cpuinfo").read_text():
         # gcc 12 drops most of what LDTILECFG reads: llama.cpp's AMX kernels then end in an illegal instruction.
         clang = next((name for name in ("clang", "clang-16", "clang-15", "clang-14") if shutil.which(name)), None)
-        if not clang:
+        if not clang and not (LLAMA / "build-clang/bin").is_dir():
             stop("llama.cpp's AMX kernels need clang: apt-get install clang-14 (./scripts/setup --tests does)")
         build = LLAMA / "build-clang"
-        compiler = [f"-DCMAKE_C_COMPILER={clang}", f"-DCMAKE_CXX_COMPILER={clang.replace('clang', 'clang++')}"]
+        compiler = [f"-DCMAKE_C_COMPILER={clang}", f"-DCMAKE_CXX_COMPILER={clang.replace('clang', 'clang++')}"] if clang else []
     LLAMA.mkdir(parents=True, exist_ok=True)
     if not sources.is_dir():
         fetch_llama_sources(sources)

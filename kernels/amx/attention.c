@@ -35,7 +35,7 @@ struct operand {
     size_t x_pairs;
     float *out;                     /* [query][out_floats] */
     size_t out_floats;
-    const char *ahead;              /* as many bytes of another chunk, fetched meanwhile; NULL: none, or done */
+    const char *ahead;              /* the next chunk: a line is fetched for every line of m that is loaded; NULL: none */
     bool fresh;                     /* sums start at zero, not at out */
 };
 

@@ -4,9 +4,9 @@
  * The instruction sums even and odd k of its 32 apart, so its bits are neither those of VDPBF16PS nor of int8 dots, whatever m is: it
  * serves all tokens of BF16 weights and all prompt tokens of quantised ones, at every m (kernels.h, matmul_prompt).
  *
- * serves all tokens of BF16 weights and all prompt tokens of quantised ones, at every m (kernels.h, matmul_prompt).
- * leave their tile for it: 16 tokens by 16 rows by 32 k take 92 cycles, TDPBF16PS 16. Measured (Xeon of the fifth generation, one core, 512
- * tokens, Q4_0): 570 GOP/s with int8, 1100 here.
+ * Why not the int8 tiles of matmul.c, and one arithmetic for all tokens of quantised weights, too? Each block's scales would have to be
+ * applied to its dots, which leave their tile for it: 12 tokens by 32 rows by 32 k take 92 cycles, and TDPBF16PS as much in 24.
+ * docs/performance.md has what comes of it: prompts 1.6 to 1.9 times as fast.
  *
  * A panel's block of 32 k is a B tile: in BF16 as it lies in memory, else in scratch, unpacked once for all tokens. Two groups of up to
  * 16 tokens by two panels: four tiles of sums, every load of a tile serves two of them. A chunk of k of two panels takes 32 KiB of L1 and
@@ -39,8 +39,8 @@ struct piece {
     float *y;
     size_t y_stride;
     bool first;                             /* the sums start at zero, not at y */
-    const uint8_t *next;                    /* weights to be fetched meanwhile, next_bytes a block; NULL: none */
-    size_t next_bytes, panel_bytes;         /* panel_bytes: from one panel to the next */
+    const uint8_t *next;                    /* weights to be fetched meanwhile; NULL: none */
+    size_t next_block_bytes, next_panel_bytes;  /* of the weights at `next`: of a block, and from one panel to the next */
     bool as_it_lies;                        /* `next` are these weights: fetched some lines ahead */
 };
 
@@ -76,7 +76,7 @@ INLINE void tile(const struct piece *p, const int groups, const int panels)
         if (groups == 2 && panels == 2) \
             instruction(3, second_y + PANEL_ROWS); \
     } while (0)
-#define CLEAR(n, at) _tile_zero(n)
+#define CLEAR(n, at) _tile_zero(n)      /* harmless here (see matmul.c): sums are stored a whole chunk later */
 #define LOAD(n, at) _tile_loadd(n, at, y_bytes)
 #define STORE(n, at) _tile_stored(n, at, y_bytes)
     if (p->first)
@@ -99,9 +99,9 @@ INLINE void tile(const struct piece *p, const int groups, const int panels)
             _tile_dpbf16ps(3, 5, 7);
         for (size_t i = 0; p->next && i < (size_t)panels; i++) {
             if (p->as_it_lies)
-                prefetch_weights(p->next, i * p->panel_bytes + b * sizeof(*w), sizeof(*w));
+                prefetch_weights(p->next, i * p->next_panel_bytes + b * sizeof(*w), sizeof(*w));
             else
-                prefetch_weights_l2(p->next, i * p->panel_bytes + b * p->next_bytes, p->next_bytes);
+                prefetch_weights_l2(p->next, i * p->next_panel_bytes + b * p->next_block_bytes, p->next_block_bytes);
         }
     }
     EACH_SUM(STORE);
@@ -112,7 +112,7 @@ INLINE void tile(const struct piece *p, const int groups, const int panels)
     TILES_USE_MEMORY();
 }
 
-/* With one group two results in flight leave the tile unit idle half of the time: weights still pass faster than memory gives them. */
+/* With one group two sums are in flight, half of what the tile unit could do; BF16 weights still pass as memory gives them. */
 static void run_tile(const struct piece *p)
 {
     if (p->rows[1])
@@ -122,13 +122,13 @@ static void run_tile(const struct piece *p)
 }
 
 /*
- * Elements k and k + 1 of 16 rows as the operand of TDPBF16PS, from byte `byte` and the next of each row's quants:
- *     fma(scale, BASE + q, c)    BASE a power of two that makes BASE + q a float by its mantissa bits, without a conversion
+ * fma(scale, base + q, c) of 16 rows, q being byte `byte` of each row's quants: the base is a power of two, so that q put into its
+ * mantissa is base + q, without a conversion.
  */
 INLINE __m512 element(__m512i quants, const int byte, const int bits, __m512 scale, __m512 c)
 {
-    const int place = bits == 8 ? 15 : 16, shift = place - 8 * byte;
-    const __m512i base = _mm512_set1_epi32(bits == 8 ? 0x43800000 : 0x43000000), mask = _mm512_set1_epi32(0xff << place);
+    const int place = bits == 8 ? 15 : 16, shift = place - 8 * byte;        /* 23 bits of mantissa less log2(base) */
+    const __m512i base = _mm512_castps_si512(_mm512_set1_ps((float)prompt_base(bits))), mask = _mm512_set1_epi32(0xff << place);
     const __m512i placed = shift > 0 ? _mm512_slli_epi32(quants, (unsigned)shift) : _mm512_srli_epi32(quants, (unsigned)-shift);
 
     /* 0xea: (placed & mask) | base */
@@ -139,7 +139,7 @@ INLINE void unpack_block(struct panel_bf16 *out, const struct format *f, const s
 {
     const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
                                                 19, 3, 18, 2, 17, 1, 16, 0);
-    const __m512 base = _mm512_set1_ps(-(float)(prompt_base(f->bits) + (f->shift ? 1 << f->shift : 0)));
+    const __m512 base = _mm512_set1_ps(-(float)(prompt_base(f->bits) + format_offset(f)));
 
 #pragma GCC unroll 2
     for (int part = 0; part < 2; part++) {
@@ -204,7 +204,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
                 .w = f ? scratch->panel[0] : (const struct panel_bf16 *)w, .panel_blocks = f ? CHUNK_BLOCKS : n_blocks,
                 .x_stride = a->x_stride, .y_stride = a->y_stride, .first = b == 0,
                 .next = as_it_lies ? w : i + TILE_PANELS < a->n_panels ? w + TILE_PANELS * panel_bytes : NULL,
-                .next_bytes = block_bytes, .panel_bytes = panel_bytes, .as_it_lies = as_it_lies,
+                .next_block_bytes = block_bytes, .next_panel_bytes = panel_bytes, .as_it_lies = as_it_lies,
             };
             if (f)
                 unpack_chunk(scratch, f, w, panel_bytes, p.panels, p.n_blocks);

@@ -2,8 +2,8 @@
  * tiles.h - the configuration of the tile registers, and what gcc 12 does not know about their instructions.
  *
  * The intrinsics that load and store tiles name no memory operand: TILES_USE_MEMORY() stands between them and ordinary accesses to the
- * same memory. Each kernel configures its tiles itself and ends with TILERELEASE: a worker that waits has no tile state, which the
- * kernel would save and restore at each switch (8 KiB) and which keeps a core from its deeper sleep states.
+ * same memory. Each kernel configures its tiles itself and ends with TILERELEASE: a worker that waits has no tile state, which
+ * Linux would save and restore at each switch (8 KiB) and which keeps a core from its deeper sleep states.
  */
 #ifndef FOURWAY_KERNELS_AMX_TILES_H
 #define FOURWAY_KERNELS_AMX_TILES_H

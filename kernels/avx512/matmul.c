@@ -134,7 +134,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
     if (a->m < UNPACK_TOKENS)
         multiply_packed(a, f);
     else
-        multiply_unpacked(a, f, UNPACK_UNSIGNED, TILE_TOKENS);
+        multiply_unpacked(a, f, 0, TILE_TOKENS);
 }
 
 #include "kernels/matmul_template.h"

@@ -22,18 +22,13 @@ struct unpacked {
     uint8_t q[8][64];
 };
 
-/* Quants as they are in memory, unsigned, or as signed bytes with their offset taken off, so that no sum has to do so. */
-enum unpack_form { UNPACK_UNSIGNED, UNPACK_CENTRED };
-
 struct unpacked_pair { struct unpacked panel[TILE_PANELS][CHUNK_BLOCKS]; };
 _Static_assert(sizeof(struct unpacked_pair) <= MATMUL_SCRATCH_BYTES, "matmul_scratch_bytes()");
 
-/* Blocks [0, n) of `panels` panels, from w on. */
-INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, const enum unpack_form form, const uint8_t *w,
-                          size_t panel_bytes, size_t panels, size_t n)
+/* Blocks [0, n) of `panels` panels, from w on, `offset` taken off the quants: 0 for unsigned ones as they are in memory. */
+INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, const int offset, const uint8_t *w, size_t panel_bytes,
+                          size_t panels, size_t n)
 {
-    const __m512i offset = _mm512_set1_epi8((char)(f->shift && form == UNPACK_CENTRED ? 1 << f->shift : 0));
-
     for (size_t p = 0; p < panels; p++) {
         for (size_t b = 0; b < n; b++) {
             const struct block block = f->load(w + p * panel_bytes, b);
@@ -43,7 +38,7 @@ INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, con
                 _mm512_store_ps(u->extra, block.extra);
 #pragma GCC unroll 8
             for (int g = 0; g < 8; g++)
-                _mm512_store_si512(u->q[g], form == UNPACK_CENTRED ? _mm512_sub_epi8(block.q[g], offset) : block.q[g]);
+                _mm512_store_si512(u->q[g], offset ? _mm512_sub_epi8(block.q[g], _mm512_set1_epi8((char)offset)) : block.q[g]);
         }
     }
 }
@@ -123,7 +118,7 @@ INLINE struct step step_at(const struct steps *s, size_t i)
  * activations of one chunk would not fit go in parts, as even as they can be: a small rest would pay for all of the unpacking, and its
  * tile might be smaller than a level has.
  */
-INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *f, const enum unpack_form form, const size_t tile_tokens)
+INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *f, const int offset, const size_t tile_tokens)
 {
     const size_t n_blocks = a->k / 32, panel_bytes = n_blocks / f->blocks * f->panel_block, block_bytes = f->panel_block / f->blocks;
     const size_t n_parts = (a->m + TOKENS_AT_ONCE - 1) / TOKENS_AT_ONCE;
@@ -147,7 +142,7 @@ INLINE void multiply_unpacked(const struct matmul_args *a, const struct format *
                 .y = a->y + t * a->y_stride + TILE_PANELS * PANEL_ROWS * step.pair, .y_stride = a->y_stride, .first = step.chunk == 0,
                 .next = next.w, .next_bytes = block_bytes, .panel_bytes = panel_bytes,
             };
-            unpack_panels(scratch, f, form, step.w, panel_bytes, p.panels, p.n_blocks);
+            unpack_panels(scratch, f, offset, step.w, panel_bytes, p.panels, p.n_blocks);
             run_tiles(&p, f, tile_tokens);
         }
     }

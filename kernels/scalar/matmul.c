@@ -82,7 +82,7 @@ static void matmul_float(const struct matmul_args *a, enum dtype type)
     }
 }
 
-/* Not inlined, like the next: its arithmetic must stay between the two changes of MXCSR in with_zeros_for_denormals(). */
+/* Not inlined, like sum_bf16_tiles(): their arithmetic must stay between the two changes of MXCSR. */
 static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a)
 {
     const size_t n_blocks = a->k / 32;

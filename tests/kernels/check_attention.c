@@ -299,7 +299,7 @@ static void merged_chunks_are_softmax_attention(void **state)
     struct rng rng;
 
     rng_seed(&rng, 5);
-    for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+    for (enum isa level = ISA_SCALAR; level <= best_level(); level++) {
         kernels_fill(&t, level);
         for (size_t round = 0; round < 60; round++) {
             const enum kv_type type = round % KV_TYPE_COUNT;
@@ -357,7 +357,7 @@ static void a_nan_in_use_is_not_lost(void **state)
     struct rng rng;
 
     rng_seed(&rng, 6);
-    for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+    for (enum isa level = ISA_SCALAR; level <= best_level(); level++) {
         kernels_fill(&t, level);
         for (size_t round = 0; round < 60; round++) {
             const enum kv_type type = round % KV_TYPE_COUNT;
@@ -401,7 +401,7 @@ static void q8_blocks_have_the_bytes_of_their_definition(void **state)
     };
     struct kernels t;
 
-    for (enum isa level = ISA_SCALAR; level <= cpu_best_isa(); level++) {
+    for (enum isa level = ISA_SCALAR; level <= best_level(); level++) {
         kernels_fill(&t, level);
         for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
             const size_t head_dim = 48, bytes = kv_chunk_bytes(KV_Q8, head_dim);
@@ -438,7 +438,7 @@ static void nothing_attended_gives_zeros(void **state)
     struct rng rng;
 
     rng_seed(&rng, 7);
-    for (size_t round = 0; round < KV_TYPE_COUNT * ((size_t)cpu_best_isa() + 1); round++) {
+    for (size_t round = 0; round < KV_TYPE_COUNT * ((size_t)best_level() + 1); round++) {
         const enum kv_type type = round % KV_TYPE_COUNT;
         struct batch b;
         kernels_fill(&t, (enum isa)(round / KV_TYPE_COUNT));

@@ -150,7 +150,7 @@ class Commands(unittest.TestCase):
         report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "8", "--batch", "1,2", "--reps", "2", "--json",
                                       "--profile").stdout)
         self.assertGreaterEqual(set(report), {"model", "params", "file_bytes", "isa", "gemm", "nodes", "threads", "load_s", "rss_bytes",
-                                              "read_gb_per_s", "peak_gop_per_s", "results"})
+                                              "read_gb_per_s", "peak_gop_per_s", "decode_peak_gop_per_s", "results"})
         tests = {(r["test"], r["batch"]) for r in report["results"]}
         self.assertGreaterEqual(tests, {("pp32", 1), ("tg8", 1), ("tg8", 2)})
         for result in report["results"]:
@@ -169,7 +169,7 @@ class Commands(unittest.TestCase):
         bench = ("bench", MODEL, "--prompt", "32", "--gen", "2", "--batch", "1", "--reps", "1", "--json")
         report = json.loads(self.good(*bench).stdout)
         best = report["isa"]
-        self.assertEqual(report["peak_unit"], "int8 dots")
+        self.assertEqual((report["peak_unit"], report["decode_peak_unit"]), ("bf16 dots" if best == "amx" else "int8 dots", "int8 dots"))
         for library, isa in (("onednn", best), ("onednn", "scalar" if best == "scalar" else "avx2"), ("openblas", best)):
             with self.subTest(library=library, isa=isa):
                 options = ("--gemm", library, "--isa", isa)
@@ -179,6 +179,7 @@ class Commands(unittest.TestCase):
                 (self.assertNotIn if keeps else self.assertIn)("same bits: off", done.stderr)
                 report = json.loads(self.good(*bench, *options).stdout)
                 self.assertEqual((report["gemm"], report["isa"], report["peak_unit"]), (library, isa, "float32"))
+                self.assertEqual(report["decode_peak_unit"], "int8 dots")      # a library serves prompts alone
 
     def test_perplexity(self):
         with open("README.md", encoding="utf-8") as readme, tempfile.NamedTemporaryFile("w", suffix=".txt") as f:

@@ -13,6 +13,10 @@ static void on_event(void *arg, const struct engine_event *e)
     struct record *record = &r->records[e->id];
 
     pthread_mutex_lock(&r->lock);
+    r->has_begun = true;
+    pthread_cond_broadcast(&r->changed);
+    while (!r->may_go_on)
+        pthread_cond_wait(&r->changed, &r->lock);
     buf_append(&record->bytes, &e->type, sizeof(e->type));
     if (e->type == ENGINE_FINISHED) {
         buf_append(&record->bytes, &e->reason, sizeof(e->reason));
@@ -33,6 +37,22 @@ static void wait_finished(struct run *r, size_t i)
     pthread_mutex_lock(&r->lock);
     while (!r->records[i].finished)
         pthread_cond_wait(&r->changed, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void wait_begun(struct run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    while (!r->has_begun)
+        pthread_cond_wait(&r->changed, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void let_go_on(struct run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->may_go_on = true;
+    pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -77,16 +97,16 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
     }
     if (ready)
         ready(e);
-    /* Together: the engine waits at its first event until all have come, however slow this thread is. */
-    if (s->together)
-        pthread_mutex_lock(&r->lock);
+    /* Together: all others come while the engine waits after its first step, whoever is slow: so steps are the same in every run. */
+    r->may_go_on = !s->together;
     for (size_t i = 0; i < N_REQUESTS; i++) {
         submit(e, i, model_config(engine_model(e))->vocab_size);
         if (!s->together)
             wait_finished(r, i);
+        else if (i == 0)
+            wait_begun(r);
     }
-    if (s->together)
-        pthread_mutex_unlock(&r->lock);
+    let_go_on(r);
     for (size_t i = 0; i < N_REQUESTS; i++)
         wait_finished(r, i);
     struct engine_status status;

@@ -20,6 +20,7 @@ struct run {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct record records[N_REQUESTS];      /* under lock */
+    bool has_begun, may_go_on;              /* under lock: the engine waits at its first event until it may go on */
     uint64_t preemptions;
 };
 

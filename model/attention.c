@@ -1,10 +1,11 @@
 /*
- * attention.c - queries of one step against the pages of their sequences, by KV head on the node that keeps it.
+ * attention.c - queries of one step against the pages of their sequences, on the nodes that keep these.
  *
  * An item is one block of consecutive tokens, one KV head and up to ATTEND_MAX_Q of its query vectors: K and V of a chunk are read once
  * for all of them. Partials of chunks are merged first to last by one formula, whoever computed them: with many items (prefill,
  * many sequences) a worker goes through all chunks of its items; with few (decode of a long context) the chunks of an item
- * are dealt over the node's workers and handed over one by one. The bits are the same either way.
+ * are dealt over the node's workers and handed over one by one; where pages are dealt over the nodes, so are the partials, to
+ * the node that merges a query head. The bits are the same each way.
  */
 #include <math.h>
 #include <string.h>
@@ -37,14 +38,30 @@ static size_t split_limit(const struct model *m, size_t node)
     return n > 1 ? 4 * n : 0;
 }
 
+/*
+ * Where pages are dealt a slot is kept for each chunk of an item, on whichever node it lies: for the longest context, and for so many that
+ * eight chunks for each worker of all nodes are under way between two barriers.
+ */
 size_t attention_slots(const struct model *m, size_t node)
 {
+    const size_t n = ATTENTION_SLOTS + 8 * pool_n_workers(m->pool), chunks = kv_pages_for(m->n_ctx);
+
+    if (m->pages_dealt)
+        return n > chunks ? n : chunks;
     return ATTENTION_SLOTS + 4 * split_limit(m, node);
 }
 
 size_t attention_slot_floats(const struct model *m)
 {
     return ATTEND_MAX_Q * (m->head_padded + 2);
+}
+
+/* Chunks of the longest item. A block sees at most window + ATTEND_MAX_Q - 1 positions of a layer that slides, which touch one chunk
+ * more than they fill. */
+static size_t most_item_chunks(const struct model *m, size_t window)
+{
+    const size_t most = (window + ATTEND_MAX_Q) / KV_CHUNK + 2;
+    return window && most < m->most_chunks ? most : m->most_chunks;
 }
 
 static struct item decode_item(const struct model *m, size_t i, size_t n_kv_heads, size_t window)
@@ -69,17 +86,18 @@ static void attend_chunk(const struct model *m, const struct node_memory *node, 
     const float *q[ATTEND_MAX_Q];
     uint8_t lo[ATTEND_MAX_Q], hi[ATTEND_MAX_Q];
     const unsigned char *k = kv_chunk(m, node, item->block->pages[chunk], layer, item->kv_head);
-    const size_t token_floats = node->n_kv_heads * m->group * m->head_padded, begin = chunk * KV_CHUNK;
+    const size_t begin = chunk * KV_CHUNK;
 
     for (size_t i = 0; i < item->n_q; i++) {
         size_t token = i / item->n_query_heads, head = item->kv_head * m->group + item->first_query + i % item->n_query_heads;
         size_t position = item->block->position + token;
         size_t first = window && position >= window ? position - window + 1 : 0;
-        q[i] = node->q + (item->block->token + token) * token_floats + head * m->head_padded;
+        q[i] = node->q + (item->block->token + token) * node->qkv_floats + head * m->head_padded;
         lo[i] = (uint8_t)(first <= begin ? 0 : first - begin > KV_CHUNK ? KV_CHUNK : first - begin);
         hi[i] = (uint8_t)(position < begin ? 0 : position - begin >= KV_CHUNK ? KV_CHUNK : position - begin + 1);
     }
-    const unsigned char *next = chunk + 1 < item->end_chunk ? kv_chunk(m, node, item->block->pages[chunk + 1], layer, item->kv_head) : NULL;
+    const bool has_next = chunk + 1 < item->end_chunk && kv_keeps(node, item->block->pages[chunk + 1]);
+    const unsigned char *next = has_next ? kv_chunk(m, node, item->block->pages[chunk + 1], layer, item->kv_head) : NULL;
     const struct attend_args args = {
         .k = k, .v = k + m->chunk_bytes, .next_k = next, .next_v = next ? next + m->chunk_bytes : NULL,
         .q = q, .lo = lo, .hi = hi, .out = out, .max = max, .sum = sum,
@@ -220,11 +238,9 @@ static void run_split_items(struct model *m, const struct worker *w, size_t laye
 {
     const struct node_memory *node = &m->nodes[w->node];
     const size_t n_states = split_limit(m, w->node), per_round = (attention_slots(m, w->node) - n_states) / n_items;
-    size_t begin, end, most = m->most_chunks;
+    const size_t most = most_item_chunks(m, window);
+    size_t begin, end;
 
-    /* A block sees at most window + ATTEND_MAX_Q - 1 positions of a layer that slides, which touch one chunk more than they fill. */
-    if (window && most > (window + ATTEND_MAX_Q) / KV_CHUNK + 2)
-        most = (window + ATTEND_MAX_Q) / KV_CHUNK + 2;
     for (size_t first = 0; first < most; first += per_round) {
         size_t n = most - first < per_round ? most - first : per_round;
         pool_share_node(w, n_items * n, &begin, &end);
@@ -244,15 +260,103 @@ static void run_split_items(struct model *m, const struct worker *w, size_t laye
     }
 }
 
+/* The slot of a chunk of the item that is number `i` of a round of dealt pages. */
+static struct slot dealt_slot(const struct model *m, const struct node_memory *node, size_t window, size_t i, size_t chunk_of_item)
+{
+    return slot_at(m, node, i * most_item_chunks(m, window) + chunk_of_item);
+}
+
+/* Partials of the chunks [begin, end) of those that this node keeps of items [first, first + n). Returns how many it keeps. */
+static size_t attend_kept(struct model *m, const struct worker *w, size_t layer, size_t window, size_t first, size_t n, size_t begin,
+                          size_t end)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    size_t n_kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct item item = decode_item(m, first + i, node->n_kv_heads, window);
+        for (size_t chunk = item.first_chunk; chunk < item.end_chunk; chunk++) {
+            if (!kv_keeps(node, item.block->pages[chunk]))
+                continue;
+            if (n_kept >= begin && n_kept < end) {
+                const struct slot slot = dealt_slot(m, node, window, i, chunk - item.first_chunk);
+                attend_chunk(m, node, &item, layer, window, chunk, slot.out, slot.max, slot.sum);
+            }
+            n_kept++;
+        }
+    }
+    return n_kept;
+}
+
+/* Query vector `q` of an item through the partials of all its chunks, wherever they lie, and on as finish() does. */
+static void merge_dealt(struct model *m, const struct worker *w, size_t window, size_t i, const struct item *item, size_t q, size_t head)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    const struct worker_memory *own = &m->workers[w->index];
+    const size_t dim = m->config.head_dim, token = item->block->token + q / item->n_query_heads, from = head * dim;
+    float max = -INFINITY, sum = 0;
+
+    memset(own->merged, 0, m->head_padded * sizeof(float));
+    for (size_t chunk = item->first_chunk; chunk < item->end_chunk; chunk++) {
+        const struct node_memory *keeper = &m->nodes[kv_cache_part(&m->kv, item->block->pages[chunk])];
+        const struct slot slot = dealt_slot(m, keeper, window, i, chunk - item->first_chunk);
+        m->kernels.attend_merge(&max, &sum, own->merged, slot.max + q, slot.sum + q, slot.out + q * m->head_padded, 1, m->head_padded);
+    }
+    m->kernels.attend_finish(own->tmp, own->merged, sum, m->head_padded);
+    if (m->heads_straddle)
+        memcpy(node->attn + token * m->sites[SITE_ATTN_OUT].k_padded + from, own->tmp, dim * sizeof(float));
+    else
+        prepare_activations(m, SITE_ATTN_OUT, m->tokens[token].role,
+                            node->act_attn + token * m->sites[SITE_ATTN_OUT].token_bytes, own->tmp, from, from + dim);
+}
+
+/* The queries of items [first, first + n) whose heads are this node's, shared among its workers. */
+static void merge_own_heads(struct model *m, const struct worker *w, size_t window, size_t first, size_t n)
+{
+    const struct node_memory *node = &m->nodes[w->node];
+    size_t turn = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct item item = decode_item(m, first + i, node->n_kv_heads, window);
+        for (size_t q = 0; q < item.n_q; q++) {
+            size_t head = item.kv_head * m->group + item.first_query + q % item.n_query_heads;
+            if (head - node->first_q_head < node->n_q_heads && turn++ % w->node_workers == w->index_in_node)
+                merge_dealt(m, w, window, i, &item, q, head);
+        }
+    }
+}
+
+/*
+ * Pages dealt over the nodes: in rounds of as many items as the slots hold, each node leaves a partial for each chunk that it keeps, and the
+ * node of a query head merges them.
+ */
+static void run_dealt_pages(struct model *m, const struct worker *w, size_t layer, size_t window, size_t n_items)
+{
+    const size_t per_round = attention_slots(m, w->node) / most_item_chunks(m, window);
+    size_t begin, end;
+
+    for (size_t first = 0; first < n_items; first += per_round) {
+        const size_t n = n_items - first < per_round ? n_items - first : per_round;
+        pool_share_node(w, attend_kept(m, w, layer, window, first, n, 0, 0), &begin, &end);
+        attend_kept(m, w, layer, window, first, n, begin, end);
+        pool_barrier_all(w);
+        merge_own_heads(m, w, window, first, n);
+        if (first + n < n_items)
+            pool_barrier_all(w);    /* before the slots are written again; after the last round the exchange does */
+    }
+}
+
 void attention_run(struct model *m, const struct worker *w, size_t layer)
 {
     const struct node_memory *node = &m->nodes[w->node];
     const size_t window = m->config.layer_slides[layer] ? m->config.sliding_window : 0;
     const size_t n_items = m->n_blocks * node->n_kv_heads * parts_per_group(m);
 
-    if (n_items == 0)
+    if (m->pages_dealt)
+        run_dealt_pages(m, w, layer, window, n_items);
+    else if (n_items == 0)
         return;
-    if (n_items < split_limit(m, w->node) && m->most_chunks > 1)
+    else if (n_items < split_limit(m, w->node) && m->most_chunks > 1)
         run_split_items(m, w, layer, window, n_items);
     else
         run_whole_items(m, w, layer, window, n_items);

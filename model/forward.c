@@ -190,8 +190,8 @@ static void columns_record(const struct model *m, enum site site, enum token_rol
 
 static size_t attn_channel(const struct model *m, size_t node)
 {
-    size_t kv_head = m->kv_split.start[node] / (m->head_padded / PANEL_ROWS);
-    return kv_head == m->config.n_kv_heads ? m->sites[SITE_ATTN_OUT].k_padded : kv_head * m->group * m->config.head_dim;
+    size_t head = node < pool_n_nodes(m->pool) ? m->nodes[node].first_q_head : m->config.n_heads;
+    return head == m->config.n_heads ? m->sites[SITE_ATTN_OUT].k_padded : head * m->config.head_dim;
 }
 
 static void columns_attn(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes)
@@ -277,12 +277,45 @@ static void token_pass(const struct context *c, const struct norm *post, const s
     barrier_unless_private(c);
 }
 
+/* Where pages are dealt: the first column, in a row of all heads, of what a node computes of q, k or v (part 0, 1, 2). */
+static size_t qkv_column(const struct model *m, size_t node, size_t part)
+{
+    const size_t heads_before = part == 0 ? 0 : m->config.n_heads + (part - 1) * m->config.n_kv_heads;
+    return heads_before * m->head_padded + (part == 0 ? &m->q_split : &m->kv_split)->start[node] * PANEL_ROWS;
+}
+
+/* From what each node computed to rows of all heads on every node. Not exchange(): these rows are rotated in place, while another node
+ * may still read what this one has sent. */
+static void gather_qkv(const struct context *c)
+{
+    const struct model *m = c->m;
+    const size_t stride = c->node->qkv_floats;
+    size_t begin, end;
+
+    pool_barrier_all(c->w);
+    pool_share_node(c->w, m->n_tokens * c->w->n_nodes, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        const size_t token = i / c->w->n_nodes, node = i % c->w->n_nodes;
+        for (size_t part = 0; part < 3; part++) {
+            const struct split *s = part == 0 ? &m->q_split : &m->kv_split;
+            const size_t at = token * stride + qkv_column(m, node, part);
+            memcpy(c->node->q + at, m->nodes[node].sent_qkv + at,
+                   (s->start[node + 1] - s->start[node]) * PANEL_ROWS * sizeof(float));
+        }
+    }
+    pool_barrier_node(c->w);
+    profile_mark(c->profile, PROFILE_EXCHANGE);
+}
+
 static void project_qkv(const struct context *c, const struct layer *l)
 {
     const struct model *m = c->m;
-    const size_t n_kv = own_panels(c, &m->kv_split), n_q = n_kv * m->group;
+    const size_t n_q = own_panels(c, &m->q_split), n_kv = own_panels(c, &m->kv_split);
+    const bool sends = m->pages_dealt;
     const struct { const struct matrix *x; size_t n; float *y; } parts[] = {
-        { &l->q, n_q, c->node->q }, { &l->k, n_kv, c->node->k }, { &l->v, n_kv, c->node->v },
+        { &l->q, n_q, sends ? c->node->sent_qkv + qkv_column(m, c->w->node, 0) : c->node->q },
+        { &l->k, n_kv, sends ? c->node->sent_qkv + qkv_column(m, c->w->node, 1) : c->node->k },
+        { &l->v, n_kv, sends ? c->node->sent_qkv + qkv_column(m, c->w->node, 2) : c->node->v },
     };
     size_t begin, end, at = 0;
 
@@ -290,9 +323,13 @@ static void project_qkv(const struct context *c, const struct layer *l)
     for (size_t i = 0; i < 3; at += parts[i].n, i++) {
         size_t from = begin > at ? begin - at : 0, to = end > at ? end - at : 0;
         to = to < parts[i].n ? to : parts[i].n;
-        multiply(c, parts[i].x, SITE_ATTN_IN, c->act_in, m->n_tokens, from, to, parts[i].y + from * PANEL_ROWS,
-                 parts[i].n * PANEL_ROWS);
+        multiply(c, parts[i].x, SITE_ATTN_IN, c->act_in, m->n_tokens, from, to, parts[i].y + from * PANEL_ROWS, c->node->qkv_floats);
     }
+    profile_mark(c->profile, PROFILE_WEIGHTS);
+    if (sends)
+        gather_qkv(c);
+    else
+        pool_barrier_node(c->w);
 }
 
 static void rotate_and_store(const struct context *c, const struct layer *l, size_t layer)
@@ -310,18 +347,21 @@ static void rotate_and_store(const struct context *c, const struct layer *l, siz
     for (size_t i = begin; i < end; i++) {
         size_t t = i / node->n_kv_heads, head = i % node->n_kv_heads;
         const float *cos = node->cos + (table + t) * n_pairs, *sin = node->sin + (table + t) * n_pairs;
-        float *q = node->q + (t * node->n_kv_heads + head) * m->group * pad;
-        float *k = node->k + (t * node->n_kv_heads + head) * pad, *v = node->v + (t * node->n_kv_heads + head) * pad;
-        uint32_t position = m->tokens[t].position;
+        float *q = node->q + t * node->qkv_floats + head * m->group * pad;
+        float *k = node->k + t * node->qkv_floats + head * pad, *v = node->v + t * node->qkv_floats + head * pad;
+        const uint32_t position = m->tokens[t].position;
+        const int32_t page = m->tokens[t].sequence->pages[position / KV_CHUNK];
         for (size_t j = 0; j < m->group; j++, q += pad) {
             if (l->q_norm.tensor)
                 m->kernels.rms_norm(q, q, l->q_norm.copy[c->w->node], config->norm_eps, n);
             m->kernels.rope(q, cos, sin, n);
         }
+        if (!kv_keeps(node, page))
+            continue;
         if (l->k_norm.tensor)
             m->kernels.rms_norm(k, k, l->k_norm.copy[c->w->node], config->norm_eps, n);
         m->kernels.rope(k, cos, sin, n);
-        unsigned char *chunk = kv_chunk(m, node, m->tokens[t].sequence->pages[position / KV_CHUNK], layer, head);
+        unsigned char *chunk = kv_chunk(m, node, page, layer, head);
         m->kernels.kv_store[m->kv_type](chunk, chunk + m->chunk_bytes, position % KV_CHUNK, k, v, pad);
     }
 }
@@ -388,8 +428,6 @@ static void run_layer(const struct context *c, size_t i)
 
     token_pass(c, post, &l->attn_norm, SITE_ATTN_IN);
     project_qkv(c, l);
-    profile_mark(c->profile, PROFILE_WEIGHTS);
-    pool_barrier_node(c->w);
     rotate_and_store(c, l, i);
     profile_mark(c->profile, PROFILE_ROPE);
     pool_barrier_node(c->w);

@@ -1,9 +1,10 @@
 /*
- * kv_cache.h - keys and values of past tokens, in pages whose heads live on the node that computes them.
+ * kv_cache.h - keys and values of past tokens, in pages that are read by the workers of the node they lie on.
  *
- * At every step a head reads all of its past keys, so each node holds the pages of its own KV heads and nothing crosses a socket
- * during attention. A page holds KV_CHUNK positions of all layers; page number p lies at the same place on every node. After
- * Kwon et al., "PagedAttention", SOSP 2023, arXiv:2309.06180.
+ * At every step a head reads all of its past keys. With at least as many KV heads as nodes each node holds its own heads' part of
+ * every page, and nothing crosses a socket during attention: the cache has one part. With fewer, whole pages are dealt over the nodes:
+ * a part for each, and a sequence takes its pages from all of them in turn, so that they share the reading. A page holds KV_CHUNK
+ * positions of all layers. After Kwon et al., "PagedAttention", SOSP 2023, arXiv:2309.06180.
  *
  * One thread, the batcher, reserves and releases; workers touch only pages that are reserved. All memory is taken at start.
  */
@@ -14,10 +15,14 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
+#include "numa/topology.h"
 
 struct kv_cache {
     size_t n_pages, n_free;
-    int32_t *free_pages;        /* a stack */
+    size_t n_parts;
+    size_t start[TOPOLOGY_MAX_NODES + 1];   /* part i has pages start[i] .. start[i + 1] - 1 */
+    size_t n_free_of[TOPOLOGY_MAX_NODES];
+    int32_t *free_pages;                    /* a stack for each part, from start[i] */
 };
 
 struct kv_sequence {
@@ -25,18 +30,32 @@ struct kv_sequence {
     size_t n_pages, max_pages;
 };
 
-int kv_cache_create(struct kv_cache *kv, size_t n_pages);      /* 0 or -ENOMEM */
+/* start[n_parts + 1], from 0. Returns 0 or -ENOMEM. */
+int kv_cache_create(struct kv_cache *kv, size_t n_parts, const size_t *start);
 void kv_cache_destroy(struct kv_cache *kv);
 
 /* Room for the table of a sequence of up to `max_tokens`. Returns 0 or -ENOMEM. */
 int kv_sequence_create(struct kv_sequence *s, size_t max_tokens);
 void kv_sequence_destroy(struct kv_sequence *s);               /* its pages must have been released */
 
-/* Make sure that positions 0 .. n_tokens - 1 have pages. Returns 0, or -ENOSPC with the sequence as it was. */
+/*
+ * Make sure that positions 0 .. n_tokens - 1 have pages. Each comes from the part that has least of the sequence for its size. Returns 0,
+ * or -ENOSPC with the sequence as it was.
+ */
 int kv_cache_reserve(struct kv_cache *kv, struct kv_sequence *s, size_t n_tokens);
 
 /* Give all pages of the sequence back. */
 void kv_cache_release(struct kv_cache *kv, struct kv_sequence *s);
+
+/* The part that has a page. */
+static inline size_t kv_cache_part(const struct kv_cache *kv, int32_t page)
+{
+    size_t i = 0;
+
+    while ((size_t)page >= kv->start[i + 1])
+        i++;
+    return i;
+}
 
 static inline size_t kv_pages_for(size_t n_tokens)
 {

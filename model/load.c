@@ -334,7 +334,7 @@ static void load_panels(struct loading *l, struct matrix *x, size_t begin, size_
     const struct model *m = l->m;
     const size_t node = l->worker->node;
     const uint64_t row_bytes = x->tensor->bytes / x->n_rows;
-    size_t first = SIZE_MAX, last = 0;
+    size_t first = SIZE_MAX, last = 0, n_rows = 0;
 
     for (size_t p = begin; p < end; p++)
         for (size_t r = 0; r < PANEL_ROWS; r++) {
@@ -343,6 +343,7 @@ static void load_panels(struct loading *l, struct matrix *x, size_t begin, size_
                 continue;
             first = row < first ? row : first;
             last = row > last ? row : last;
+            n_rows++;
         }
     if (first != SIZE_MAX) {
         int err = gguf_read(l->g, x->tensor, first * row_bytes, l->window, (last - first + 1) * row_bytes);
@@ -373,7 +374,7 @@ static void load_panels(struct loading *l, struct matrix *x, size_t begin, size_
         return;
     if (l->drop_cache)
         gguf_drop_cache(l->g, x->tensor, first * row_bytes, (last - first + 1) * row_bytes);
-    atomic_fetch_add(l->bytes_done, (last - first + 1) * row_bytes);
+    atomic_fetch_add(l->bytes_done, n_rows * row_bytes);     /* not those between them: another node's half of a head */
     uint64_t now = clock_now_ns();
     if (l->worker->index == 0 && l->progress && now - l->last_progress_ns > 100000000) {
         l->last_progress_ns = now;
@@ -381,14 +382,19 @@ static void load_panels(struct loading *l, struct matrix *x, size_t begin, size_
     }
 }
 
-/* Panels a window holds: whole heads where rows are reordered inside a head, so that a window's rows are contiguous. */
+/* Panels whose rows come from one place in the file: those of a head, where rows may be reordered, or one. */
+static size_t unit_panels(const struct model *m, const struct matrix *x)
+{
+    return x->head_dim ? m->head_padded / PANEL_ROWS : 1;
+}
+
+/* Panels a window holds, of whole units. */
 static size_t window_panels(const struct model *m, const struct matrix *x, size_t window_bytes)
 {
-    size_t unit = x->head_dim ? m->head_padded / PANEL_ROWS : 1;
     size_t unit_bytes = (x->head_dim ? x->head_dim : PANEL_ROWS) * (size_t)(x->tensor->bytes / x->n_rows);
     size_t n = window_bytes / unit_bytes;
 
-    return unit * (n ? n : 1);
+    return unit_panels(m, x) * (n ? n : 1);
 }
 
 static size_t window_bytes(const struct model *m, const struct matrix *x)
@@ -408,13 +414,16 @@ static void load_matrix(struct model *m, struct matrix *x, void *arg)
 {
     struct loading *l = arg;
     const struct worker *w = l->worker;
-    const size_t from = x->split->start[w->node], step = window_panels(m, x, l->window_bytes);
-    /* Shares are cut at whole windows' units, so that the heads of one window stay with one worker. */
-    size_t unit = x->head_dim ? m->head_padded / PANEL_ROWS : 1, begin, end;
+    const size_t from = x->split->start[w->node], to = x->split->start[w->node + 1], unit = unit_panels(m, x);
+    const size_t first = from / unit, step = window_panels(m, x, l->window_bytes);
+    size_t begin, end;
 
-    pool_share_node(w, (x->split->start[w->node + 1] - from) / unit, &begin, &end);
-    for (size_t p = from + begin * unit; p < from + end * unit && !atomic_load(l->error); p += step)
-        load_panels(l, x, p, p + step < from + end * unit ? p + step : from + end * unit);
+    /* Shares and windows are cut between units; a node's own first and last one may be in part another node's. */
+    pool_share_node(w, (to + unit - 1) / unit - first, &begin, &end);
+    begin = (first + begin) * unit;
+    end = (first + end) * unit < to ? (first + end) * unit : to;
+    for (size_t p = begin; p < end && !atomic_load(l->error); p += step)
+        load_panels(l, x, p < from ? from : p, p + step < end ? p + step : end);
 }
 
 static void load_norm(struct model *m, struct norm *x, void *arg)

@@ -41,10 +41,46 @@ static size_t gcd(size_t a, size_t b)
     return b ? gcd(b, a % b) : a;
 }
 
+/*
+ * Heads over nodes, so that a node's slice of the attention's output begins and ends at a quantisation block where that can be. With
+ * fewer KV heads than nodes every node has all of them for its own pages; the rows of q, k and v are dealt like any others, and whose
+ * queries are whose is only a matter of who merges their partials.
+ */
+static void plan_heads(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    const size_t n_nodes = pool_n_nodes(m->pool), head_panels = m->head_padded / PANEL_ROWS;
+    const size_t outputs = m->group * c->head_dim, unit_heads = 32 / gcd(32, outputs), unit_q_heads = 32 / gcd(32, c->head_dim);
+    struct split q_heads;
+
+    m->pages_dealt = n_nodes > (c->n_kv_heads + unit_heads - 1) / unit_heads;
+    if (m->pages_dealt) {
+        m->heads_straddle = c->head_dim % 32 != 0;
+        make_split(m, &q_heads, c->n_heads, unit_q_heads);
+        make_split(m, &m->q_split, c->n_heads * head_panels, 1);
+        make_split(m, &m->kv_split, c->n_kv_heads * head_panels, 1);
+    } else {
+        m->heads_straddle = outputs % 32 != 0;
+        make_split(m, &m->kv_split, c->n_kv_heads * head_panels, unit_heads * head_panels);
+        for (size_t v = 0; v <= n_nodes; v++) {
+            m->q_split.start[v] = m->kv_split.start[v] * m->group;
+            q_heads.start[v] = m->q_split.start[v] / head_panels;
+        }
+    }
+    for (size_t v = 0; v < n_nodes; v++) {
+        struct node_memory *n = &m->nodes[v];
+
+        n->first_q_head = q_heads.start[v];
+        n->n_q_heads = q_heads.start[v + 1] - q_heads.start[v];
+        n->first_kv_head = m->pages_dealt ? 0 : n->first_q_head / m->group;
+        n->n_kv_heads = m->pages_dealt ? c->n_kv_heads : n->n_q_heads / m->group;
+        n->qkv_floats = n->n_kv_heads * (m->group + 2) * m->head_padded;
+    }
+}
+
 static void plan_shares(struct model *m)
 {
     const struct model_config *c = &m->config;
-    size_t n_nodes = pool_n_nodes(m->pool), head_panels, outputs, unit_heads;
 
     m->group = c->n_heads / c->n_kv_heads;
     m->head_padded = round_up(c->head_dim, 16);
@@ -52,22 +88,10 @@ static void plan_shares(struct model *m)
     m->d_out = round_up(c->d_model, 16);
     m->vocab_padded = round_up(c->vocab_size, 16);
     m->n_segments = (c->vocab_size + VOCAB_SEGMENT - 1) / VOCAB_SEGMENT;
-    head_panels = m->head_padded / PANEL_ROWS;
-
-    /* Heads are dealt so that a node's slice of the attention output begins and ends at a quantisation block. */
-    outputs = m->group * c->head_dim;
-    unit_heads = 32 / gcd(32, outputs);
-    m->heads_straddle = outputs % 32 != 0;
-    make_split(m, &m->kv_split, c->n_kv_heads * head_panels, unit_heads * head_panels);
-    for (size_t v = 0; v <= n_nodes; v++)
-        m->q_split.start[v] = m->kv_split.start[v] * m->group;
+    plan_heads(m);
     make_split(m, &m->d_split, m->d_out / PANEL_ROWS, 1);
     make_split(m, &m->ff_split, round_up(c->d_ff, 32) / PANEL_ROWS, 2);     /* pairs: whole quantisation blocks for ffn_down */
     make_split(m, &m->vocab_split, m->vocab_padded / PANEL_ROWS, VOCAB_SEGMENT / PANEL_ROWS);
-    for (size_t v = 0; v < n_nodes; v++) {
-        m->nodes[v].first_kv_head = m->kv_split.start[v] / head_panels;
-        m->nodes[v].n_kv_heads = (m->kv_split.start[v + 1] - m->kv_split.start[v]) / head_panels;
-    }
     m->chunk_bytes = kv_chunk_bytes(m->kv_type, m->head_padded);
     m->kv_page_bytes = (uint64_t)c->n_layers * c->n_kv_heads * 2 * m->chunk_bytes;
 }
@@ -159,7 +183,7 @@ static void *take(struct taker *t, size_t bytes)
 static void take_scratch(struct model *m, size_t node, struct taker *t)
 {
     const struct model_config *c = &m->config;
-    const size_t n = m->max_step_tokens, own = m->nodes[node].n_kv_heads, n_pairs = c->head_dim / 2;
+    const size_t n = m->max_step_tokens, n_pairs = c->head_dim / 2;
     size_t act_in = m->sites[SITE_ATTN_IN].token_bytes, widest = m->d_padded;
     struct node_memory *v = &m->nodes[node];
 
@@ -172,9 +196,10 @@ static void take_scratch(struct model *m, size_t node, struct taker *t)
     v->act_in = take(t, n * act_in);
     v->act_attn = take(t, n * m->sites[SITE_ATTN_OUT].token_bytes);
     v->act_mid = take(t, n * m->sites[SITE_FFN_MID].token_bytes);
-    v->q = take(t, n * own * m->group * m->head_padded * sizeof(float));
-    v->k = take(t, n * own * m->head_padded * sizeof(float));
-    v->v = take(t, n * own * m->head_padded * sizeof(float));
+    v->q = take(t, n * v->qkv_floats * sizeof(float));
+    v->k = v->q + v->n_kv_heads * m->group * m->head_padded;
+    v->v = v->k + v->n_kv_heads * m->head_padded;
+    v->sent_qkv = m->pages_dealt ? take(t, n * v->qkv_floats * sizeof(float)) : NULL;
     v->y = take(t, n * m->d_out * sizeof(float));
     v->attn = m->heads_straddle ? take(t, n * m->sites[SITE_ATTN_OUT].k_padded * sizeof(float)) : NULL;
     v->cos = take(t, 2 * n * n_pairs * sizeof(float));
@@ -227,12 +252,18 @@ static double gb(uint64_t bytes)
 }
 
 /*
- * Pages that every node has room for beside its weights and scratch: a bound arena that does not fit its node is killed, not refused. A
+ * Pages that the nodes have room for beside weights and scratch: a bound arena that does not fit its node is killed, not refused. Where
+ * every node has a part of each page, the tightest one decides; where pages are dealt, the one that is tightest for its share. A
  * machine of one node, and virtual nodes, are bounded by the whole. Returns 0, or -ENOMEM (logged) when a node cannot hold its weights.
  */
 static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *pages)
 {
+    double weights[TOPOLOGY_MAX_NODES], total = 0;
+
     *pages = UINT64_MAX;
+    node_weights(m, weights);
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
+        total += weights[v];
     if (m->topology.is_virtual || pool_n_nodes(m->pool) == 1)
         return 0;
     for (size_t v = 0; v < pool_n_nodes(m->pool); v++) {
@@ -242,8 +273,10 @@ static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *p
                       m->topology.nodes[v].os_node, gb(fixed), gb(room));
             return -ENOMEM;
         }
-        if (page && (room - fixed) / page < *pages)
-            *pages = (room - fixed) / page;
+        uint64_t most = page ? (room - fixed) / page : UINT64_MAX;
+        if (m->pages_dealt)
+            most = (uint64_t)((double)most * total / weights[v]);
+        *pages = most < *pages ? most : *pages;
     }
     return 0;
 }
@@ -253,18 +286,18 @@ static int plan_memory(struct model *m, const struct model_options *o, const cha
 {
     const uint64_t available = topology_available_bytes("");
     uint64_t fixed = 0, kv_limit = o->kv_bytes, wanted, most_pages;
-    int err = pages_of_tightest_node(m, path, &most_pages);
+    int err;
 
+    m->n_ctx = o->n_ctx ? o->n_ctx : m->config.n_ctx_train;     /* the scratch of attention depends on it */
+    err = pages_of_tightest_node(m, path, &most_pages);
     if (err)
         return err;
-
     for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
         fixed += load_node_bytes(m, v) + scratch_bytes(m, v);
     if (fixed > available) {
         log_error("%s: the model needs %.2f GB of memory, %.2f GB are available", path, gb(fixed), gb(available));
         return -ENOMEM;
     }
-    m->n_ctx = o->n_ctx ? o->n_ctx : m->config.n_ctx_train;
     if (o->n_ctx > m->config.n_ctx_train)
         log_warn("context %zu is longer than the %zu tokens that the model was trained for", o->n_ctx, m->config.n_ctx_train);
     if (!kv_limit)
@@ -309,13 +342,28 @@ static void touch_kv(const struct worker *w, void *arg)
     }
 }
 
+/* The free pages, and which of them each node keeps. */
+static int create_kv_cache(struct model *m, size_t n_pages)
+{
+    const size_t n_nodes = pool_n_nodes(m->pool), whole[2] = { 0, n_pages };
+    struct split pages;
+
+    if (m->pages_dealt)
+        make_split(m, &pages, n_pages, 1);
+    for (size_t v = 0; v < n_nodes; v++) {
+        m->nodes[v].first_page = m->pages_dealt ? pages.start[v] : 0;
+        m->nodes[v].n_pages = m->pages_dealt ? pages.start[v + 1] - pages.start[v] : n_pages;
+    }
+    return m->pages_dealt ? kv_cache_create(&m->kv, n_nodes, pages.start) : kv_cache_create(&m->kv, 1, whole);
+}
+
 static int take_memory(struct model *m, size_t n_pages)
 {
-    int err = kv_cache_create(&m->kv, n_pages);
+    int err = create_kv_cache(m, n_pages);
 
     for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++) {
         struct node_memory *n = &m->nodes[v];
-        size_t kv_bytes = n_pages * node_page_bytes(m, v);
+        size_t kv_bytes = n->n_pages * node_page_bytes(m, v);
         err = place_arena_create(&n->weights, &m->topology, v, load_node_bytes(m, v));
         if (!err)
             err = place_arena_create(&n->scratch, &m->topology, v, scratch_bytes(m, v));

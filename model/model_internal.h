@@ -77,10 +77,14 @@ struct site_layout {
 
 struct node_memory {
     struct place_arena weights, kv, scratch;
-    size_t first_kv_head, n_kv_heads;           /* the heads that this node computes and keeps */
+    size_t first_kv_head, n_kv_heads;           /* heads whose keys and values it keeps: its own, or all where pages are dealt */
+    size_t first_page, n_pages;                 /* pages that it keeps of those heads */
+    size_t first_q_head, n_q_heads;             /* query heads whose outputs it hands on */
     float *x;                                   /* [tokens][d_padded] residual stream */
     unsigned char *act_in, *act_attn, *act_mid; /* [tokens] records: of ATTN_IN, FFN_IN and HEAD_IN; ATTN_OUT; FFN_MID */
-    float *q, *k, *v;                           /* [tokens][own heads][head_padded] */
+    float *q, *k, *v;                           /* [tokens] rows of qkv_floats: those of the heads above, then k, then v */
+    size_t qkv_floats;
+    float *sent_qkv;                            /* where pages are dealt: such rows with what this node's matrices gave, for all nodes */
     float *y;                                   /* [tokens][d_out] outputs of o and down */
     float *attn;                                /* [tokens][heads x head_dim], only where heads straddle quantisation blocks */
     float *cos, *sin;                           /* [2][tokens][head_dim / 2]; the second for layers that slide */
@@ -121,7 +125,8 @@ struct model {
     size_t n_ctx, max_step_tokens, max_step_logits, max_batch;
     size_t group;               /* query heads a KV head */
     size_t head_padded, d_padded, d_out, n_segments, vocab_padded;
-    bool heads_straddle;        /* a KV head's query outputs end inside a quantisation block */
+    bool pages_dealt;           /* more nodes than KV heads: pages are dealt over the nodes, not heads */
+    bool heads_straddle;        /* what one node hands on of the attention's output may end inside a quantisation block */
     size_t chunk_bytes;         /* of K of one head and layer */
 
     struct split q_split, kv_split, d_split, ff_split, vocab_split;
@@ -171,6 +176,7 @@ void model_each_matrix(struct model *m, void (*fn)(struct model *m, struct matri
 /*
  * attention.c. attention_plan cuts the step's tokens into blocks, before the workers start. attention_run is a worker's part of one
  * layer: it ends with the outputs in act_attn of its node (or in attn, where heads straddle blocks), without a barrier after it.
+ * Where pages are dealt over the nodes it has barriers of all nodes within, else only of its own.
  */
 size_t attention_slots(const struct model *m, size_t node);     /* slots for partials that a node needs */
 size_t attention_slot_floats(const struct model *m);
@@ -181,9 +187,15 @@ void attention_run(struct model *m, const struct worker *w, size_t layer);
 void prepare_activations(const struct model *m, enum site site, enum token_role role, unsigned char *record, float *x, size_t begin,
                          size_t end);
 
+static inline bool kv_keeps(const struct node_memory *n, int32_t page)
+{
+    return (size_t)page - n->first_page < n->n_pages;
+}
+
+/* K of one head and layer on a page that the node keeps; V follows m->chunk_bytes behind. */
 static inline unsigned char *kv_chunk(const struct model *m, const struct node_memory *n, int32_t page, size_t layer, size_t head)
 {
-    size_t index = ((size_t)page * m->config.n_layers + layer) * n->n_kv_heads + head;
+    size_t index = (((size_t)page - n->first_page) * m->config.n_layers + layer) * n->n_kv_heads + head;
     return (unsigned char *)n->kv.base + index * 2 * m->chunk_bytes;
 }
 

@@ -264,7 +264,7 @@ static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *p
     node_weights(m, weights);
     for (size_t v = 0; v < pool_n_nodes(m->pool); v++)
         total += weights[v];
-    if (m->topology.is_virtual || pool_n_nodes(m->pool) == 1)
+    if (m->topology.is_virtual || m->n_machine_nodes == 1)
         return 0;
     for (size_t v = 0; v < pool_n_nodes(m->pool); v++) {
         uint64_t fixed = load_node_bytes(m, v) + scratch_bytes(m, v), room = m->topology.nodes[v].free_bytes, page = node_page_bytes(m, v);
@@ -281,10 +281,25 @@ static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *p
     return 0;
 }
 
+/* What this copy of the model may take: other copies are opened at the same time, on nodes of their own. */
+static uint64_t available_bytes(const struct model *m)
+{
+    const uint64_t available = topology_available_bytes("");
+    uint64_t free_bytes = 0;
+
+    if (m->n_replicas == 1)
+        return available;
+    if (m->topology.is_virtual)
+        return available / m->n_replicas;
+    for (size_t v = 0; v < m->topology.n_nodes; v++)
+        free_bytes += m->topology.nodes[v].free_bytes;
+    return free_bytes < available ? free_bytes : available;
+}
+
 /* How many tokens a sequence and the KV pool may hold; fails with the numbers when even that does not fit. */
 static int plan_memory(struct model *m, const struct model_options *o, const char *path, size_t *n_pages)
 {
-    const uint64_t available = topology_available_bytes("");
+    const uint64_t available = available_bytes(m);
     uint64_t fixed = 0, kv_limit = o->kv_bytes, wanted, most_pages;
     int err;
 
@@ -382,10 +397,14 @@ static int open_nodes(struct model *m, const struct model_options *o)
     enum isa best = cpu_best_isa();
     int err = topology_read(&m->topology, "");
 
+    m->n_machine_nodes = m->topology.n_nodes;
+    m->n_replicas = o->n_replicas ? o->n_replicas : 1;
     if (!err && o->nodes)
         err = topology_select(&m->topology, o->nodes);
     if (!err && o->n_virtual_nodes)
         err = topology_make_virtual(&m->topology, o->n_virtual_nodes);
+    if (!err)
+        err = topology_keep_part(&m->topology, o->replica, m->n_replicas);
     if (!err)
         err = pool_create(&m->pool, &m->topology, o->n_threads);
     if (err)

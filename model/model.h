@@ -28,8 +28,9 @@ enum { MODEL_MAX_STEP_TOKENS = 2048 };     /* tokens of one step: a tile of outp
 
 struct model_options {
     size_t n_threads;           /* 0: one a physical core */
-    const char *nodes;          /* "auto", "2", "0,1" */
+    const char *nodes;          /* "all", "2", "0,1"; NULL: all */
     size_t n_virtual_nodes;     /* 0: the real ones */
+    size_t replica, n_replicas; /* this copy takes its equal part of these nodes, and of the memory; 0 of 0 or of 1: all */
     bool isa_given;
     enum isa isa;
     bool isa_unchecked;         /* for tests that emulate instructions: isa may be above what this machine has */

@@ -112,6 +112,7 @@ struct model {
     struct model_config config;
     struct kernels kernels;
     struct topology topology;
+    size_t n_machine_nodes, n_replicas;
     struct pool *pool;
     enum kv_type kv_type;
     enum activations_option activations;

@@ -225,13 +225,32 @@ static void describe_nodes(const struct topology *t, char *text, size_t size)
     }
 }
 
+static void keep_nodes(struct topology *t, const bool *keep)
+{
+    size_t from[TOPOLOGY_MAX_NODES], n = 0;
+
+    for (size_t i = 0; i < t->n_nodes; i++) {
+        if (keep[i])
+            from[n++] = i;
+        else
+            free(t->nodes[i].cpus);
+    }
+    for (size_t i = 0; i < n; i++) {    /* from[] rises, so nothing is overwritten before it moved */
+        t->nodes[i] = t->nodes[from[i]];
+        for (size_t j = 0; j < n; j++)
+            t->distance[i][j] = t->distance[from[i]][from[j]];
+    }
+    t->n_nodes = n;
+}
+
 int topology_select(struct topology *t, const char *list)
 {
     struct id_set wanted = { 0 };
     const bool is_count = *list && !list[strspn(list, "0123456789")];
-    size_t keep = 0, index;
+    bool keep[TOPOLOGY_MAX_NODES];
+    size_t index;
 
-    if (!strcmp(list, "auto"))
+    if (!strcmp(list, "all"))
         return 0;
     int err = sysfs_parse_list(&wanted, list);
     if (!err && is_count) {
@@ -250,24 +269,29 @@ int topology_select(struct topology *t, const char *list)
         char nodes[TOPOLOGY_MAX_NODES * 5];
 
         describe_nodes(t, nodes, sizeof(nodes));
-        log_error("no such nodes: %s. This process may use nodes %s: name them, as in 0-0 or 0,2, or say how many (1 to %zu), or auto",
+        log_error("no such nodes: %s. This process may use nodes %s: name them, as in 0-0 or 0,2, or say how many (1 to %zu), or all",
                   list, nodes, t->n_nodes);
         return err;
     }
 
-    size_t from[TOPOLOGY_MAX_NODES];
-    for (size_t i = 0; i < t->n_nodes; i++) {
-        if (id_set_has(&wanted, t->nodes[i].os_node))
-            from[keep++] = i;
-        else
-            free(t->nodes[i].cpus);
+    for (size_t i = 0; i < t->n_nodes; i++)
+        keep[i] = id_set_has(&wanted, t->nodes[i].os_node);
+    keep_nodes(t, keep);
+    return 0;
+}
+
+int topology_keep_part(struct topology *t, size_t part, size_t n_parts)
+{
+    bool keep[TOPOLOGY_MAX_NODES];
+
+    if (n_parts < 1 || part >= n_parts || t->n_nodes % n_parts) {
+        log_error("%zu copies on %zu nodes: each takes as many whole nodes as the others, so their number has to divide that of the nodes",
+                  n_parts, t->n_nodes);
+        return -EINVAL;
     }
-    for (size_t i = 0; i < keep; i++) { /* from[] rises, so nothing is overwritten before it moved */
-        t->nodes[i] = t->nodes[from[i]];
-        for (size_t j = 0; j < keep; j++)
-            t->distance[i][j] = t->distance[from[i]][from[j]];
-    }
-    t->n_nodes = keep;
+    for (size_t i = 0; i < t->n_nodes; i++)
+        keep[i] = i / (t->n_nodes / n_parts) == part;
+    keep_nodes(t, keep);
     return 0;
 }
 

@@ -34,11 +34,14 @@ struct topology {
  * Returns 0 or a negative errno (logged). topology_free afterwards, always. */
 int topology_read(struct topology *t, const char *root);
 
-/* Keep the nodes of `list` ("2" = the first 2 nodes; "0,1" or "0-1" = these kernel nodes; "auto" = all). -EINVAL: logged. */
+/* Keep the nodes of `list` ("2" = the first 2 nodes; "0,1" or "0-1" = these kernel nodes; "all"). -EINVAL: logged. */
 int topology_select(struct topology *t, const char *list);
 
 /* Replace the nodes by `n` virtual ones over the same CPUs, dealt round in contiguous runs (several nodes may share a CPU). */
 int topology_make_virtual(struct topology *t, size_t n);
+
+/* Keep part `part` of `n_parts` equal ones, in the order of the nodes; n_parts must divide their number, else -EINVAL (logged). */
+int topology_keep_part(struct topology *t, size_t part, size_t n_parts);
 
 void topology_free(struct topology *t);
 

@@ -20,6 +20,7 @@
 #include "model/forward.h"
 #include "model/profile.h"
 #include "server/commands.h"
+#include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
 
@@ -273,6 +274,7 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
 {
     struct model_options o = { .max_batch = 1, .max_step_tokens = CHUNK };
     struct result results[2 + OPTION_LIST_MAX];
+    struct node_choice nodes;
     struct gguf *g = NULL;
     size_t n = 0;
     uint64_t started = clock_now_ns();
@@ -292,7 +294,8 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     status = 1;
     b->sequences = calloc(o.max_batch, sizeof(*b->sequences));
     b->tokens = calloc(o.max_batch > CHUNK ? o.max_batch : CHUNK, sizeof(*b->tokens));
-    if (!b->sequences || !b->tokens || gguf_open(&g, path) || model_open(&b->model, g, &o, progress_step, &started))
+    if (!b->sequences || !b->tokens || gguf_open(&g, path) || node_choice_make(&nodes, &o, g, 1, 1) ||
+        model_open(&b->model, g, &o, progress_step, &started))
         goto out;
     b->file_bytes = gguf_file_bytes(g);
     model_info(b->model, &b->info);

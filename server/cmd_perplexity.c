@@ -21,6 +21,7 @@
 #include "server/commands.h"
 #include "server/divergence.h"
 #include "server/logprob_file.h"
+#include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
 #include "weights/tokenizer.h"
@@ -250,6 +251,7 @@ static int run_perplexity(const char *model_path, const struct model_flags *flag
 {
     struct model_options o = { .max_batch = 1, .max_step_tokens = ROWS, .max_step_logits = ROWS };
     struct scoring s = { 0 };
+    struct node_choice nodes;
     struct tokenizer *t = NULL;
     struct gguf *g = NULL;
     struct buf text = { 0 };
@@ -269,7 +271,7 @@ static int run_perplexity(const char *model_path, const struct model_flags *flag
     if (plan_windows(&s, r, flags->ctx))
         goto out;
     o.n_ctx = s.window;
-    if (model_open(&s.model, g, &o, progress_step, &started) || score_text(&s))
+    if (node_choice_make(&nodes, &o, g, 1, 1) || model_open(&s.model, g, &o, progress_step, &started) || score_text(&s))
         goto out;
     if (r->save && logprob_file_finish(&s.save))
         goto out;

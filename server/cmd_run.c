@@ -18,6 +18,7 @@
 #include "server/api.h"
 #include "server/batcher.h"
 #include "server/commands.h"
+#include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
 #include "server/served_model.h"
@@ -33,6 +34,7 @@ struct settings {
 struct run {
     const struct settings *settings;
     struct served_model model;
+    struct node_choice nodes;
     struct engine *engine;
     size_t n_ctx;
     int events[2];                  /* pipe */
@@ -315,7 +317,7 @@ static int run(struct run *r, const char *path)
     if (status)
         return status;
     o.model.max_batch = 1;
-    if (served_model_open(&r->model, path, r->settings->template_file, NULL))
+    if (served_model_open(&r->model, path, r->settings->template_file, NULL) || node_choice_make(&r->nodes, &o.model, r->model.gguf, 1, 1))
         return 1;
     r->messages = json_array();
     if (!r->messages || pipe(r->events)) {
@@ -327,7 +329,7 @@ static int run(struct run *r, const char *path)
         log_error("the engine did not start: %s", strerror(-err));
         return 1;
     }
-    progress_show(r->engine);
+    progress_show(&(struct replicas){ .n = 1, .engine = { r->engine } });
     if (engine_wait_ready(r->engine))
         return 1;
     model_info(engine_model(r->engine), &info);

@@ -4,8 +4,10 @@
  * The parts start from the file up to HTTP and are taken down in reverse, except that HTTP stops first: nothing may ask for a part that
  * is gone.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -13,6 +15,7 @@
 #include "kernels/cpu.h"
 #include "server/batcher.h"
 #include "server/commands.h"
+#include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
 #include "server/serve.h"
@@ -22,6 +25,7 @@ enum { MAX_ORIGINS = 16 };
 
 struct settings {
     const char *host, *key_file, *template_file, *alias, *origins;
+    const char *replicas;
     uint64_t port, max_batch, prefill_chunk;
     double drain_s, ping_s;
     bool accept_any_model, no_auth_ok;
@@ -35,7 +39,9 @@ struct server {
     struct http_keys *keys;
     struct front *front;
     struct http *http;
-    struct engine *engine;
+    size_t n_replicas;              /* or REPLICAS_AUTO */
+    struct node_choice choice;
+    struct replicas replicas;
     char origins[1024];
     const char *origin[MAX_ORIGINS];
     size_t n_origins;
@@ -65,6 +71,22 @@ static int split_origins(struct server *s)
             return -EINVAL;
         }
         s->origin[s->n_origins++] = origin;
+    }
+    return 0;
+}
+
+static int read_replicas(struct server *s)
+{
+    const char *text = s->settings->replicas;
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+
+    s->n_replicas = n;
+    if (!strcmp(text, "auto"))
+        s->n_replicas = REPLICAS_AUTO;
+    else if (!isdigit((unsigned char)*text) || *end || n < 1 || n > REPLICAS_MAX) {
+        log_error("serve: --replicas takes a number from 1 to %d, or auto, not '%s'", REPLICAS_MAX, text);
+        return -EINVAL;
     }
     return 0;
 }
@@ -119,17 +141,20 @@ static void say_placement(const struct model *m)
 
 static void say_ready(const struct server *s)
 {
-    const struct model *m = engine_model(s->engine);
+    const struct model *m = engine_model(s->replicas.engine[0]);
     struct model_info info;
 
     model_info(m, &info);
+    if (s->replicas.n > 1)
+        log_info("%zu replicas; each:", s->replicas.n);
     const uint64_t kv_tokens = info.kv_token_bytes ? info.kv_bytes / info.kv_token_bytes : 0;
     log_info("model %s (%s, %.1f M parameters) in %.2f s; context %zu tokens; KV cache %llu tokens, %.1f MB", s->model.name,
              model_config(m)->arch, (double)info.n_params / 1e6, info.load_s, info.n_ctx, (unsigned long long)kv_tokens,
              (double)info.kv_bytes / 1e6);
     log_info("%zu threads on %zu %snode%s, %s kernels", info.n_threads, info.n_nodes, info.virtual_nodes ? "virtual " : "",
              info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
-    say_placement(m);
+    for (size_t i = 0; i < s->replicas.n; i++)
+        say_placement(engine_model(s->replicas.engine[i]));
     log_info("try: curl %s/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'%s", http_url(s->http),
              s->keys ? " -H 'Authorization: Bearer KEY'" : "");
 }
@@ -137,7 +162,7 @@ static void say_ready(const struct server *s)
 static void on_ready(void *arg)
 {
     struct server *s = arg;
-    const struct model *m = engine_model(s->engine);
+    const struct model *m = engine_model(s->replicas.engine[0]);
     struct model_info info;
 
     model_info(m, &info);
@@ -150,6 +175,32 @@ static void on_ready(void *arg)
     say_ready(s);
 }
 
+/* A copy of the model for each equal part of the nodes; they load side by side. */
+static int start_engines(struct server *s, const struct engine_options *options)
+{
+    struct node_choice *choice = &s->choice;
+    struct engine_options shared = *options;
+    const size_t batch = options->model.max_batch ? options->model.max_batch : ENGINE_DEFAULT_BATCH;
+    int err = node_choice_make(choice, &shared.model, s->model.gguf, s->n_replicas, batch);
+    const size_t n = choice->n_replicas;
+
+    if (err)
+        return err;
+    for (size_t i = 0; i < n && !err; i++) {
+        struct engine_options o = shared;
+        o.model.replica = i;
+        o.model.n_replicas = n;
+        o.model.n_threads = options->model.n_threads / n;
+        if (options->model.n_threads && !o.model.n_threads)
+            o.model.n_threads = 1;
+        err = engine_create(&s->replicas.engine[i], s->model.gguf, &o, front_on_event, s->front);
+        s->replicas.n += !err;
+    }
+    if (err)
+        log_error("the engine did not start: %s", strerror(-err));
+    return err;
+}
+
 static int run(struct server *s, const char *path)
 {
     const struct settings *o = s->settings;
@@ -160,7 +211,10 @@ static int run(struct server *s, const char *path)
     if (status)
         return status;
     engine.model.max_batch = o->max_batch;
-    int err = split_origins(s);
+    int err = read_replicas(s);
+    if (err)
+        return 2;
+    err = split_origins(s);
     if (!err && o->key_file)
         err = http_keys_read(&s->keys, o->key_file);
     if (!err)
@@ -169,16 +223,13 @@ static int run(struct server *s, const char *path)
         err = open_front(s);
     if (!err)
         err = open_http(s);
+    if (!err)
+        err = start_engines(s, &engine);
     if (!err) {
-        err = engine_create(&s->engine, s->model.gguf, &engine, front_on_event, s->front);
-        if (err)
-            log_error("the engine did not start: %s", strerror(-err));
-    }
-    if (!err) {
-        front_set_engine(s->front, s->engine);
+        front_set_replicas(s->front, &s->replicas);
         serve.front = s->front;
         serve.http = s->http;
-        serve.engine = s->engine;
+        serve.replicas = &s->replicas;
         status = serve_run(&serve);
     }
     return err ? 1 : status;
@@ -187,8 +238,8 @@ static int run(struct server *s, const char *path)
 int cmd_serve(int argc, char **argv)
 {
     static const char *const log_choices[] = { "text", "json", NULL };
-    struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30 };
-    struct option options[MODEL_FLAGS_OPTIONS + 14] = {
+    struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30, .replicas = "1" };
+    struct option options[MODEL_FLAGS_OPTIONS + 15] = {
         { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
           .help = "address to listen on (default 127.0.0.1: only this machine)" },
         { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &o.port, .metavar = "N", .least = 0, .most = 65535,
@@ -203,6 +254,9 @@ int cmd_serve(int argc, char **argv)
           .help = "answer requests for any model name (default: 404)" },
         { .name = "chat-template", .type = OPTION_STRING, .out = &o.template_file, .metavar = "FILE",
           .help = "chat template (Jinja) instead of the model's own" },
+        { .name = "replicas", .type = OPTION_STRING, .out = &o.replicas, .metavar = "N|auto",
+          .help = "copies of the model, each on an equal part of the nodes with its part of --threads and a KV cache of its own; a request "
+                  "goes to the least loaded; auto: as many as give most tokens a second to --max-batch sequences (default 1)" },
         { .name = "max-batch", .type = OPTION_U64, .out = &o.max_batch, .metavar = "N", .least = 0, .most = ENGINE_MAX_BATCH,
           .help = "sequences at once (default 0: 32)" },
         { .name = "prefill-chunk", .type = OPTION_U64, .out = &o.prefill_chunk, .metavar = "N", .least = 0, .most = MODEL_MAX_STEP_TOKENS,
@@ -228,7 +282,7 @@ int cmd_serve(int argc, char **argv)
     size_t n_args;
 
     model_flags_init(&o.model);
-    model_flags_options(&o.model, options + 14);
+    model_flags_options(&o.model, options + 15);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;
@@ -238,9 +292,11 @@ int cmd_serve(int argc, char **argv)
         return status;
     serve_prepare_signals();
     status = run(&s, path);
-    engine_stop(s.engine);          /* no more events for the front */
-    front_destroy(s.front);         /* no more threads that submit */
-    engine_destroy(s.engine);
+    for (size_t i = 0; i < s.replicas.n; i++)
+        engine_stop(s.replicas.engine[i]);          /* no more events for the front */
+    front_destroy(s.front);                         /* no more threads that submit */
+    for (size_t i = 0; i < s.replicas.n; i++)
+        engine_destroy(s.replicas.engine[i]);
     http_close(s.http);
     served_model_close(&s.model);
     http_keys_free(s.keys);

@@ -10,7 +10,7 @@
 #include "common/clock.h"
 #include "server/engine_internal.h"
 
-enum { DEFAULT_PREFILL_CHUNK = 256, DEFAULT_MAX_BATCH = 32, DEFAULT_RESERVE = 256, DEFAULT_MAX_WAITING = 512 };
+enum { DEFAULT_PREFILL_CHUNK = 256, DEFAULT_RESERVE = 256, DEFAULT_MAX_WAITING = 512 };
 
 int engine_create(struct engine **out, const struct gguf *g, const struct engine_options *o, engine_event_fn on_event, void *arg)
 {
@@ -31,7 +31,7 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
     if (!e->options.max_waiting)
         e->options.max_waiting = DEFAULT_MAX_WAITING;
     if (!e->options.model.max_batch)
-        e->options.model.max_batch = DEFAULT_MAX_BATCH;
+        e->options.model.max_batch = ENGINE_DEFAULT_BATCH;
     if (e->options.prefill_chunk > MODEL_MAX_STEP_TOKENS - e->options.model.max_batch)
         e->options.prefill_chunk = MODEL_MAX_STEP_TOKENS - e->options.model.max_batch;
     e->options.model.max_step_tokens = e->options.prefill_chunk + e->options.model.max_batch;

@@ -44,9 +44,9 @@ int front_create(struct front **out, const struct front_options *o)
     return 0;
 }
 
-void front_set_engine(struct front *f, struct engine *e)
+void front_set_replicas(struct front *f, struct replicas *r)
 {
-    f->engine = e;
+    f->replicas = r;
 }
 
 void front_set_facts(struct front *f, const struct front_facts *facts)
@@ -201,8 +201,8 @@ bool front_drain(struct front *f, double patience_s)
     enum { LAST_WORDS_S = 2 };
 
     atomic_store(&f->draining, true);
-    if (f->engine)
-        engine_drain(f->engine);
+    if (f->replicas)
+        replicas_drain(f->replicas);
     pthread_mutex_lock(&f->jobs_lock);
     const bool all = wait_for_jobs(f, patience_s);
     if (!all) {

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "server/api.h"
-#include "server/engine.h"
+#include "server/replicas.h"
 #include "server/http.h"
 
 struct front;
@@ -40,8 +40,8 @@ struct front_options {
 int front_create(struct front **f, const struct front_options *o);
 /* Set the callbacks of `o`. */
 void front_serve(struct front *f, struct http_options *o);
-/* The engine, before HTTP starts; its callback is front_on_event with the front as argument. */
-void front_set_engine(struct front *f, struct engine *e);
+/* The engines, before HTTP starts; they stay the caller's, and their callback is front_on_event with the front as argument. */
+void front_set_replicas(struct front *f, struct replicas *r);
 void front_on_event(void *front, const struct engine_event *event);
 /* The model is loaded. */
 void front_set_facts(struct front *f, const struct front_facts *facts);

@@ -10,6 +10,7 @@
 #include "common/buf.h"
 #include "server/completion.h"
 #include "server/front.h"
+#include "server/replicas.h"
 #include "server/router.h"
 #include "server/work_pool.h"
 
@@ -17,7 +18,7 @@ enum { FRONT_PER_KEY = 32 };    /* requests in flight of one key */
 
 struct front {
     struct front_options options;
-    struct engine *engine;
+    struct replicas *replicas;              /* from front_set_replicas */
     struct router router;
     struct work_pool intake, output;
     atomic_bool draining, has_facts;

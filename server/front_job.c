@@ -61,7 +61,7 @@ void job_post(struct job *job, unsigned message)
 }
 
 /*
- * On the engine's thread. The job lives until it has worked off the last event of each of its sequences; a reference keeps it while its
+ * On an engine's thread; choices of one request may be with several engines. The job lives until it has worked off the last event of each of its sequences; a reference keeps it while its
  * lock is being released.
  */
 void front_on_event(void *arg, const struct engine_event *e)
@@ -104,7 +104,7 @@ static void start_simple(struct job *job)
     const char *body = http_body(job->x, &n);
     int err;
 
-    engine_status(job->front->engine, &status);
+    replicas_status(job->front->replicas, &status);
     switch (job->route->id) {
     case ROUTE_TOKENIZE:
         err = api_tokenize(m, status.n_ctx, body, n, &out, &e);
@@ -137,7 +137,7 @@ static void refused_by_engine(struct job *job, int err, struct api_error *e)
             api_error_set(e, API_SERVER_OVERLOADED, NULL, "the queue is full");
         break;
     case -E2BIG:
-        engine_status(job->front->engine, &s);
+        replicas_status(job->front->replicas, &s);
         api_error_set(e, API_CONTEXT_LENGTH_EXCEEDED, r->route == API_CHAT ? "messages" : "prompt",
                       "prompt and answer do not fit the context of %u tokens", s.n_ctx);
         e->has_context = true;
@@ -171,7 +171,7 @@ static void submit(struct job *job)
             q.id = job->ids[i] = router_add(&f->router, job, (uint32_t)i);
             if (r->timeout_s > 0)
                 q.deadline_ns = job->arrived_ns + (uint64_t)(r->timeout_s * 1e9);
-            err = q.id ? engine_submit(f->engine, &q) : -EBUSY;
+            err = q.id ? replicas_submit(f->replicas, &q) : -EBUSY;
             if (!err)
                 continue;
             struct api_error e;
@@ -216,7 +216,7 @@ static void start_completion(struct job *job)
 
     int err = route_admit(f, job->route, n, &e);
     if (!err) {
-        engine_status(f->engine, &status);
+        replicas_status(f->replicas, &status);
         err = api_read(&request, job->route->id == ROUTE_CHAT ? API_CHAT : API_COMPLETIONS, &f->options.model, status.n_ctx, body, n, &e);
     }
     http_drop_body(job->x);

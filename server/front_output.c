@@ -152,7 +152,7 @@ void job_deliver(struct job *job)
         deliver_reply(job);
     while (completion_next_cancel(c, &sequence))
         if (job->ids && job->ids[sequence])
-            engine_cancel(job->front->engine, job->ids[sequence]);
+            replicas_cancel(job->front->replicas, job->ids[sequence]);
     if (completion_done(c)) {
         job->silent_since_ns = 0;
         job->queue_deadline_ns = 0;

@@ -79,7 +79,7 @@ int route_admit(struct front *f, const struct route *route, size_t body_bytes, s
         return api_error_set(e, API_NOT_SUPPORTED, NULL, "%s is not built into this version", route->path);
     if (!route->engine)
         return 0;
-    engine_status(f->engine, &s);
+    replicas_status(f->replicas, &s);
     if (atomic_load(&f->draining) || s.state == ENGINE_DRAINING)
         return api_error_set(e, API_DRAINING, NULL, "the server is shutting down");
     if (s.state == ENGINE_DEAD)
@@ -105,7 +105,7 @@ static void write_model(struct front *f, const char *name, struct buf *out)
     const struct front_facts *m = &f->facts;
     struct engine_status s;
 
-    engine_status(f->engine, &s);
+    replicas_status(f->replicas, &s);
     buf_puts(out, "{\"id\":");
     json_write_string(out, name);
     buf_printf(out, ",\"object\":\"model\",\"created\":%" PRId64 ",\"owned_by\":\"fourway\",\"root\":", f->options.created);
@@ -178,12 +178,27 @@ static void write_tokenizer_info(struct front *f, struct buf *out)
     buf_putc(out, '}');
 }
 
+/* How busy the server is; with several replicas also how busy each of them is. */
+static void write_load(struct front *f, const struct engine_status *all, struct buf *out)
+{
+    buf_printf(out, ",\"requests_running\":%u,\"requests_waiting\":%u,\"tokens_per_s\":%.2f", all->n_running, all->n_waiting,
+               all->tokens_per_s);
+    for (size_t i = 0; f->replicas->n > 1 && i < f->replicas->n; i++) {
+        struct engine_status s;
+
+        engine_status(f->replicas->engine[i], &s);
+        buf_printf(out, "%s{\"requests_running\":%u,\"requests_waiting\":%u,\"tokens_per_s\":%.2f,\"tokens_generated\":%" PRIu64 "}%s",
+                   i ? "," : ",\"replicas\":[", s.n_running, s.n_waiting, s.tokens_per_s, s.tokens_generated,
+                   i + 1 < f->replicas->n ? "" : "]");
+    }
+}
+
 /* Health takes no lock of the scheduler: engine_status reads a snapshot. */
 static int write_health(struct front *f, bool verbose, struct buf *out)
 {
     struct engine_status s;
 
-    engine_status(f->engine, &s);
+    replicas_status(f->replicas, &s);
     const bool draining = atomic_load(&f->draining) || s.state == ENGINE_DRAINING;
     const bool ready = s.state == ENGINE_READY && atomic_load(&f->has_facts);
     const char *status = draining ? "draining" : ready ? "ok" : s.state == ENGINE_DEAD ? "dead" : "loading";
@@ -192,8 +207,7 @@ static int write_health(struct front *f, bool verbose, struct buf *out)
         buf_printf(out, ",\"progress\":%.4f,\"bytes_done\":%" PRIu64 ",\"bytes_total\":%" PRIu64 ",\"eta_s\":%.0f", load_share(&s),
                    s.load_bytes_done, s.load_bytes_total, load_rest_s(&s));
     if (verbose)
-        buf_printf(out, ",\"requests_running\":%u,\"requests_waiting\":%u,\"tokens_per_s\":%.2f", s.n_running, s.n_waiting,
-                   s.tokens_per_s);
+        write_load(f, &s, out);
     buf_putc(out, '}');
     return !draining && ready ? 200 : 503;
 }

@@ -34,8 +34,8 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
     const struct option options[MODEL_FLAGS_OPTIONS] = {
         { .name = "threads", .letter = 't', .type = OPTION_U64, .out = &f->threads, .metavar = "N", .least = 0, .most = 4096,
           .help = "workers (default 0: one for each physical core)" },
-        { .name = "nodes", .type = OPTION_STRING, .out = &f->nodes, .metavar = "auto|N|0,1",
-          .help = "NUMA nodes to use: all, the first N, or these (default auto)" },
+        { .name = "nodes", .type = OPTION_STRING, .out = &f->nodes, .metavar = "auto|all|N|0,1",
+          .help = "NUMA nodes to use: all, the first N, these, or as many as make a decode step fastest (default auto)" },
         { .name = "virtual-nodes", .type = OPTION_U64, .out = &f->virtual_nodes, .metavar = "N", .least = 0, .most = 64,
           .help = "split as if the machine had N nodes, for tests (default 0: the real ones)" },
         { .name = "ctx", .letter = 'c', .type = OPTION_U64, .out = &f->ctx, .metavar = "N", .least = 0, .most = 1 << 24,

@@ -36,7 +36,7 @@ void progress_step(void *started_ns, uint64_t bytes_done, uint64_t bytes_total)
         erase();
 }
 
-void progress_show(const struct engine *e)
+void progress_show(const struct replicas *r)
 {
     const struct timespec pause = { .tv_nsec = 100000000 };
     struct engine_status s;
@@ -44,7 +44,7 @@ void progress_show(const struct engine *e)
 
     if (!isatty(STDERR_FILENO))
         return;
-    for (engine_status(e, &s); s.state == ENGINE_LOADING; engine_status(e, &s)) {
+    for (replicas_status(r, &s); s.state == ENGINE_LOADING; replicas_status(r, &s)) {
         nanosleep(&pause, NULL);
         draw(s.load_started_ns, s.load_bytes_done, s.load_bytes_total);
         drawn = 1;

@@ -4,13 +4,13 @@
 #ifndef FOURWAY_SERVER_PROGRESS_H
 #define FOURWAY_SERVER_PROGRESS_H
 
-#include "server/engine.h"
+#include "server/replicas.h"
 
 /* A model_progress_fn for commands that load a model on their own thread: draws the bar, and erases it when all is done.
  * `started_ns`: uint64_t, clock_now_ns() at the start. */
 void progress_step(void *started_ns, uint64_t bytes_done, uint64_t bytes_total);
 
-/* Draw the bar until the engine has left the loading state, then erase it. Returns at once where stderr is no terminal. */
-void progress_show(const struct engine *e);
+/* Draw the bar until the engines have left the loading state, then erase it. Returns at once where stderr is no terminal. */
+void progress_show(const struct replicas *r);
 
 #endif

@@ -64,8 +64,11 @@ static void *starter_wait(void *arg)
     const uint64_t one = 1;
 
     if (s->serve->show_loading)
-        s->serve->show_loading(s->serve->engine);
-    s->err = engine_wait_ready(s->serve->engine);
+        s->serve->show_loading(s->serve->replicas);
+    for (size_t i = 0; i < s->serve->replicas->n; i++) {
+        const int err = engine_wait_ready(s->serve->replicas->engine[i]);
+        s->err = s->err ? s->err : err;
+    }
     if (write(s->done, &one, sizeof(one)) < 0)
         log_error("eventfd: %s", strerror(errno));
     return NULL;

@@ -1,5 +1,5 @@
 /*
- * serve.h - the life of a server: signals, ready, drain, stop. Knows the engine only by its handle.
+ * serve.h - the life of a server: signals, ready, drain, stop. Knows the engines only by their handles.
  */
 #ifndef FOURWAY_SERVER_SERVE_H
 #define FOURWAY_SERVER_SERVE_H
@@ -10,11 +10,11 @@
 struct serve {
     struct front *front;
     struct http *http;              /* open, not started */
-    struct engine *engine;
+    struct replicas *replicas;
     double drain_s;
     bool json_log;                  /* the ready line is then a log line, too */
-    void (*show_loading)(const struct engine *e);   /* until the engine is ready, on a thread of its own; NULL: nothing is shown */
-    void (*on_ready)(void *arg);    /* the engine is ready: facts for the front, lines for people */
+    void (*show_loading)(const struct replicas *r); /* until all are ready, on a thread of its own; NULL: nothing is shown */
+    void (*on_ready)(void *arg);    /* they are ready: facts for the front, lines for people */
     void *arg;
 };
 
@@ -22,7 +22,7 @@ struct serve {
 void serve_prepare_signals(void);
 
 /*
- * Serve until a signal. Returns the exit status, when every reply has left and HTTP is stopped; the caller destroys the engine, then the
+ * Serve until a signal. Returns the exit status, when every reply has left and HTTP is stopped; the caller destroys the engines, then the
  * front, then HTTP. A second signal, or one while the model loads, ends the process at once.
  */
 int serve_run(struct serve *s);

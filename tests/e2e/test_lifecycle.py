@@ -27,6 +27,39 @@ class Lifecycle(unittest.TestCase):
         self.assertIn("in use", second.stderr.lower())
         self.assertNotIn("listening", second.stderr)
 
+    def test_replicas_share_the_requests(self):
+        """Two copies of the model on two nodes each: both answer, with the bytes that one copy on one node gives."""
+        body = {"prompt": "The capital of France is", "max_tokens": 24, "temperature": 0, "logprobs": 3}
+        alone = self.start("--nodes", "all").post("/v1/completions", body)[1]["choices"][0]
+        server = self.start("--replicas", "2", "--virtual-nodes", "4", "--threads", "4")
+        replies = [None] * 6
+
+        def ask(i):
+            replies[i] = server.post("/v1/completions", body)
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(replies))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        for status, reply in replies:
+            self.assertEqual(status, 200, reply)
+            self.assertEqual(reply["choices"][0], alone)
+        health = json.loads(server.send("GET", "/health?verbose=1")[2])
+        generated = [r["tokens_generated"] for r in health["replicas"]]
+        self.assertEqual(sum(generated), len(replies) * 24)
+        self.assertGreater(min(generated), 0)
+        self.assertEqual(server.stop(), 0)
+
+    def test_replicas_that_cannot_share_the_nodes(self):
+        for options, what in ((("--replicas", "3", "--virtual-nodes", "4"), "shared equally"), (("--replicas", "0"), "--replicas"),
+                              (("--replicas", "two"), "--replicas"), (("--replicas", "65"), "--replicas")):
+            done = subprocess.run([BINARY, "serve", MODEL, "--port", "0", *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                  text=True, timeout=60)
+            self.assertIn(done.returncode, (1, 2), done.stderr)
+            self.assertIn(what, done.stderr)
+            self.assertEqual(done.stderr.count("error"), 1, done.stderr)
+
     def test_client_that_leaves_frees_its_slot(self):
         """One slot: the next request can only be answered soon when the first one's sequence was dropped."""
         server = self.start("--max-batch", "1")

@@ -395,7 +395,7 @@ static void test_select(void **state)
         assert_non_null(strstr(logged, "nodes 0-3"));
         assert_int_equal(t.n_nodes, 4);
     }
-    assert_int_equal(topology_select(&t, "auto"), 0);
+    assert_int_equal(topology_select(&t, "all"), 0);
     assert_int_equal(t.n_nodes, 4);
     assert_int_equal(topology_select(&t, "1-3"), 0);
     assert_int_equal(t.n_nodes, 3);

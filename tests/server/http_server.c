@@ -112,6 +112,7 @@ int main(int argc, char **argv)
         .n_ctx = (uint32_t)settings.n_ctx, .n_vocab = (uint32_t)tokenizer_vocab_size(t), .max_running = (uint32_t)settings.max_running,
         .max_waiting = (uint32_t)settings.max_waiting,
     };
+    struct replicas replicas = { 0 };
     struct engine *engine = NULL;
     if (front_create(&front, &o) == 0) {
         front_serve(front, &h);
@@ -119,8 +120,9 @@ int main(int argc, char **argv)
             engine = fake_create(&f, front_on_event, front);
     }
     if (engine) {
-        front_set_engine(front, engine);
-        struct serve s = { .front = front, .http = http, .engine = engine, .drain_s = settings.drain_s, .on_ready = on_ready,
+        replicas.engine[replicas.n++] = engine;
+        front_set_replicas(front, &replicas);
+        struct serve s = { .front = front, .http = http, .replicas = &replicas, .drain_s = settings.drain_s, .on_ready = on_ready,
                            .arg = front };
         status = serve_run(&s);
     }

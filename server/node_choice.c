@@ -1,0 +1,107 @@
+#include "server/node_choice.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "model/config.h"
+#include "numa/topology.h"
+#include "plan/nodes.h"
+
+/*
+ * A server of today, where nobody has measured this one: 8 channels of DDR5-4800 give a socket 250 GB/s, of which 12 cores draw half; a UPI
+ * link carries 48 GB/s of which three quarters arrive; a barrier over it takes 2 us (docs/numa.md). Cores multiply at a tenth of what
+ * AMX has on paper and twice what AVX2 has.
+ */
+static const double core_reads = 12e9, node_reads = 200e9, link = 36e9, barrier_s = 2e-6, core_ops = 400e9;
+
+static struct plan_machine describe_machine(const struct topology *t)
+{
+    struct plan_machine m = { .n_nodes = t->n_nodes, .link_per_s = link, .sync_s = barrier_s };
+    double n_cores = 0;
+
+    for (size_t i = 0; i < t->n_nodes; i++) {
+        n_cores += (double)t->nodes[i].n_cpus / (double)t->n_nodes;
+        if (i == 0 || (double)t->nodes[i].free_bytes < m.node_bytes)
+            m.node_bytes = (double)t->nodes[i].free_bytes;
+    }
+    m.read_per_s = n_cores * core_reads < node_reads ? n_cores * core_reads : node_reads;
+    m.ops_per_s = n_cores * core_ops;
+    return m;
+}
+
+static int describe_model(struct plan_model *m, const struct gguf *g)
+{
+    struct model_config c;
+    int err = model_config_read(&c, g);
+
+    if (err)
+        return err;
+    *m = (struct plan_model){ .n_layers = c.n_layers, .n_heads = c.n_heads, .head_dim = c.head_dim, .d_model = c.d_model, .d_ff = c.d_ff };
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        const bool is_embedding = t->name.len == strlen("token_embd.weight") && !memcmp(t->name.data, "token_embd.weight", t->name.len);
+
+        m->resident_bytes += (double)t->bytes;
+        if (is_embedding && !c.tied_embedding)      /* a row of it is looked up */
+            continue;
+        m->weight_bytes += (double)t->bytes;
+        m->params += (double)t->ne[0] * (double)t->ne[1];
+    }
+    return 0;
+}
+
+static int read_nodes(struct topology *t, const struct model_options *o)
+{
+    int err = topology_read(t, "");
+
+    if (!err && o->nodes && strcmp(o->nodes, "auto"))
+        err = topology_select(t, o->nodes);
+    if (!err && o->n_virtual_nodes)
+        err = topology_make_virtual(t, o->n_virtual_nodes);
+    return err;
+}
+
+static void say(const struct plan_machine *machine, const struct plan_model *m, size_t n_nodes, size_t n_replicas)
+{
+    log_info("nodes: %zu of %zu for %zu cop%s; predicted decode step %.2f ms (one node %.2f ms, all %.2f ms), from %.0f GB/s a node, "
+             "%.0f GB/s a link, %.1f us a barrier%s", n_nodes, machine->n_nodes, n_replicas, n_replicas == 1 ? "y" : "ies",
+             1e3 * plan_step_s(machine, m, n_nodes / n_replicas, 1), 1e3 * plan_step_s(machine, m, 1, 1),
+             1e3 * plan_step_s(machine, m, machine->n_nodes, 1), machine->read_per_s / 1e9, machine->link_per_s / 1e9,
+             1e6 * machine->sync_s, " (assumed)");
+}
+
+int node_choice_make(struct node_choice *c, struct model_options *o, const struct gguf *g, size_t n_replicas, size_t batch)
+{
+    const bool auto_nodes = !o->nodes || !strcmp(o->nodes, "auto"), auto_replicas = n_replicas == REPLICAS_AUTO;
+    struct topology t = { 0 };
+    struct plan_model model;
+    int err = read_nodes(&t, o);
+
+    *c = (struct node_choice){ .nodes = "all", .n_replicas = n_replicas };
+    if (!err)
+        err = describe_model(&model, g);
+    if (!err && !auto_replicas && t.n_nodes % n_replicas) {
+        log_error("--replicas %zu: %zu node%s cannot be shared equally by as many; see fourway doctor for the nodes", n_replicas, t.n_nodes,
+                  t.n_nodes == 1 ? "" : "s");
+        err = -EINVAL;
+    }
+    if (!err) {
+        const struct plan_machine machine = describe_machine(&t);
+        size_t n_nodes = t.n_nodes;
+
+        if (auto_replicas)
+            c->n_replicas = plan_choose_replicas(&machine, &model, batch);
+        if (auto_nodes && c->n_replicas == 1 && !o->n_virtual_nodes) {
+            n_nodes = plan_choose_nodes(&machine, &model);
+            snprintf(c->nodes, sizeof(c->nodes), "%zu", n_nodes);
+        }
+        if (t.n_nodes > 1 && (auto_nodes || auto_replicas))
+            say(&machine, &model, n_nodes, c->n_replicas);
+        if (auto_nodes)
+            o->nodes = c->nodes;
+    }
+    topology_free(&t);
+    return err;
+}

@@ -26,7 +26,7 @@ struct context {
     float *x;                   /* residual stream: the worker's or the node's */
     unsigned char *act_in;
     size_t begin, end;          /* tokens of the per-token passes */
-    struct profile *profile;    /* worker 0's, or NULL */
+    struct profile_worker *profile;     /* NULL: nobody looks */
 };
 
 void prepare_activations(const struct model *m, enum site site, enum token_role role, unsigned char *record, float *x, size_t begin,
@@ -488,7 +488,7 @@ static void step_worker(const struct worker *w, void *arg)
 {
     struct model *m = arg;
     struct context c = { .m = m, .w = w, .node = &m->nodes[w->node], .own = &m->workers[w->index],
-                         .is_private = m->n_tokens <= PRIVATE_TOKENS, .profile = w->index == 0 ? m->profile : NULL };
+                         .is_private = m->n_tokens <= PRIVATE_TOKENS, .profile = m->profile ? &m->workers[w->index].profile : NULL };
 
     c.x = c.is_private ? c.own->x : c.node->x;
     c.act_in = c.is_private ? c.own->act_in : c.node->act_in;
@@ -507,7 +507,7 @@ static void step_worker(const struct worker *w, void *arg)
 void model_step(struct model *m, const struct step_token *tokens, size_t n)
 {
     assert(n >= 1 && n <= m->max_step_tokens);
-    profile_begin(m->profile);
+    profile_begin(m);
     m->tokens = tokens;
     m->n_tokens = n;
     m->n_logits = 0;
@@ -520,7 +520,7 @@ void model_step(struct model *m, const struct step_token *tokens, size_t n)
     }
     attention_plan(m);
     pool_run(m->pool, step_worker, m);
-    profile_end(m->profile, n);
+    profile_end(m);
 }
 
 const float *model_logits(const struct model *m, size_t i)

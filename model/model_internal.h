@@ -99,6 +99,7 @@ struct worker_memory {
     float *tmp, *tmp2;          /* [widest vector] */
     float *tile, *tile2;        /* TILE_FLOATS */
     float *out, *merged;        /* [ATTEND_MAX_Q][head_padded] */
+    struct profile_worker profile;
 };
 
 /* Consecutive tokens of one sequence that go through attention together: queries of one call. */

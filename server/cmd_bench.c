@@ -197,7 +197,22 @@ static double part_share(const struct result *r, enum profile_part part)
     return (double)r->profile.ns[part] / (double)r->profile_ns;
 }
 
-static void print_profile(const struct result *r, size_t n)
+/* A node's workers on average: waiting, copying from other nodes, and the rest, which is work. */
+struct node_shares { double compute, copy, barrier; };
+
+static struct node_shares node_shares(const struct result *r, size_t node)
+{
+    const uint64_t *ns = r->profile.node_ns[node];
+    const double step_ns = (double)r->profile_ns;
+    uint64_t all = 0;
+
+    for (size_t part = 0; part < PROFILE_PARTS; part++)
+        all += ns[part];
+    return (struct node_shares){ .compute = (double)(all - ns[PROFILE_WAIT] - ns[PROFILE_EXCHANGE]) / step_ns,
+                                 .copy = (double)ns[PROFILE_EXCHANGE] / step_ns, .barrier = (double)ns[PROFILE_WAIT] / step_ns };
+}
+
+static void print_profile(const struct result *r, size_t n, size_t n_nodes)
 {
     printf("\nwhere a step's time goes, on worker 0 (one more repetition of each test, with clocks in it)\n%-8s %6s %9s", "test", "batch",
            "step ms");
@@ -211,17 +226,37 @@ static void print_profile(const struct result *r, size_t n)
             printf(" %8.1f%%", 100 * part_share(&r[i], part));
         printf(" %9.1f %10.1f\n", (double)p->n_barriers / (double)p->n_steps, (double)p->n_barriers / (double)p->n_tokens);
     }
+    if (n_nodes == 1)
+        return;
+    printf("\nand on the nodes, their workers on average\n%-8s %6s %6s %9s %9s %9s\n", "test", "batch", "node", "compute", "copy", "barrier");
+    for (size_t i = 0; i < n; i++) {
+        for (size_t v = 0; v < n_nodes; v++) {
+            const struct node_shares s = node_shares(&r[i], v);
+            printf("%-8s %6zu %6zu %8.1f%% %8.1f%% %8.1f%%\n", r[i].test, r[i].batch, v, 100 * s.compute, 100 * s.copy, 100 * s.barrier);
+        }
+    }
 }
 
-static json_t *profile_json(const struct result *r)
+static json_t *node_profiles(const struct bench *b, const struct result *r)
+{
+    json_t *nodes = json_array();
+
+    for (size_t v = 0; v < b->info.n_nodes; v++) {
+        const struct node_shares s = node_shares(r, v);
+        json_array_append_new(nodes, json_pack("{s:f, s:f, s:f}", "barrier", s.barrier, "copy", s.copy, "compute", s.compute));
+    }
+    return nodes;
+}
+
+static json_t *profile_json(const struct bench *b, const struct result *r)
 {
     const struct profile *p = &r->profile;
     json_t *parts = json_object();
 
     for (enum profile_part part = 0; part < PROFILE_PARTS; part++)
         json_object_set_new(parts, profile_part_names[part], json_real(part_share(r, part)));
-    return json_pack("{s:f, s:o, s:f, s:f}", "step_ms", (double)r->profile_ns / 1e6 / (double)p->n_steps, "parts", parts,
-                     "barriers_per_step", (double)p->n_barriers / (double)p->n_steps, "barriers_per_token",
+    return json_pack("{s:f, s:o, s:o, s:f, s:f}", "step_ms", (double)r->profile_ns / 1e6 / (double)p->n_steps, "parts", parts,
+                     "nodes", node_profiles(b, r), "barriers_per_step", (double)p->n_barriers / (double)p->n_steps, "barriers_per_token",
                      (double)p->n_barriers / (double)p->n_tokens);
 }
 
@@ -244,7 +279,7 @@ static void print_text(const struct bench *b, const char *path, const struct res
                r[i].gb_per_s, 100 * r[i].mbu, 100 * r[i].mfu);
     }
     if (b->profile)
-        print_profile(r, n);
+        print_profile(r, n, b->info.n_nodes);
 }
 
 static void print_json(const struct bench *b, const char *path, const struct result *r, size_t n)
@@ -256,7 +291,7 @@ static void print_json(const struct bench *b, const char *path, const struct res
                                                  r[i].max, "gb_per_s", r[i].gb_per_s, "mbu", r[i].mbu, "mfu", r[i].mfu, "step_ms",
                                                  r[i].step_ms));
         if (b->profile)
-            json_object_set_new(json_array_get(results, i), "profile", profile_json(&r[i]));
+            json_object_set_new(json_array_get(results, i), "profile", profile_json(b, &r[i]));
     }
     json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:s, s:f, s:s, s:o}", "model", path, "params",
                             (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",

@@ -97,7 +97,7 @@ int node_choice_make(struct node_choice *c, struct model_options *o, const struc
             n_nodes = plan_choose_nodes(&machine, &model);
             snprintf(c->nodes, sizeof(c->nodes), "%zu", n_nodes);
         }
-        if (t.n_nodes > 1 && (auto_nodes || auto_replicas))
+        if (t.n_nodes > 1 && (auto_replicas || (auto_nodes && !o->n_virtual_nodes)))
             say(&machine, &model, n_nodes, c->n_replicas);
         if (auto_nodes)
             o->nodes = c->nodes;

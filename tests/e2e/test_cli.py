@@ -157,7 +157,11 @@ class Commands(unittest.TestCase):
             rates = result["tok_per_s"]
             self.assertTrue(0 < rates["min"] <= rates["median"] <= rates["max"])
             profile = result["profile"]
-            self.assertEqual(set(profile), {"step_ms", "parts", "barriers_per_step", "barriers_per_token"})
+            self.assertEqual(set(profile), {"step_ms", "parts", "nodes", "barriers_per_step", "barriers_per_token"})
+            for node in profile["nodes"]:
+                self.assertEqual(set(node), {"barrier", "copy", "compute"})
+                self.assertGreater(node["compute"], 0)
+                self.assertTrue(0.95 < sum(node.values()) < 1.05, profile)
             self.assertGreater(profile["parts"]["weights"], 0)
             self.assertGreater(profile["barriers_per_step"], 30)        # several a layer
             self.assertTrue(0.98 < sum(profile["parts"].values()) < 1.02, profile)

@@ -60,6 +60,21 @@ class Lifecycle(unittest.TestCase):
             self.assertIn(what, done.stderr)
             self.assertEqual(done.stderr.count("error"), 1, done.stderr)
 
+    def test_idle_server_takes_no_cpu(self):
+        """Workers spin between steps; without requests they must sleep. CPU time, which other load on the machine does not change."""
+        server = self.start("--virtual-nodes", "2", "--threads", "4")
+        self.assertEqual(server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 4})[0], 200)
+
+        def cpu_s():
+            with open(f"/proc/{server.process.pid}/stat", encoding="ascii") as f:
+                fields = f.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        time.sleep(0.5)
+        before, seconds = cpu_s(), 4
+        time.sleep(seconds)
+        self.assertLess((cpu_s() - before) / seconds, 0.01)
+
     def test_client_that_leaves_frees_its_slot(self):
         """One slot: the next request can only be answered soon when the first one's sequence was dropped."""
         server = self.start("--max-batch", "1")

@@ -23,7 +23,7 @@ struct cpus {
     struct id_set online, allowed;
     struct id_set cores;                /* the first allowed thread of each: a second one slows decode by up to 10 x in other engines */
     int next_thread[SYSFS_MAX_IDS];     /* the next allowed one of the same core, or -1 */
-    size_t threads_per_core;
+    size_t threads_per_core, n_online_cores;
 };
 
 /* The nodes that are online, before it is known which of them work. */
@@ -77,7 +77,8 @@ static int group_by_core(struct cpus *c, const char *root)
 {
     c->cores = (struct id_set){ 0 };
     c->threads_per_core = 1;
-    for (int cpu = id_set_next(&c->allowed, 0); cpu >= 0; cpu = id_set_next(&c->allowed, cpu + 1)) {
+    c->n_online_cores = 0;
+    for (int cpu = id_set_next(&c->online, 0); cpu >= 0; cpu = id_set_next(&c->online, cpu + 1)) {
         struct id_set threads;
         int err = sysfs_read_list(&threads, "%s/sys/devices/system/cpu/cpu%d/topology/core_cpus_list", root, cpu);
 
@@ -85,8 +86,11 @@ static int group_by_core(struct cpus *c, const char *root)
             err = sysfs_read_list(&threads, "%s/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", root, cpu);
         if (err && err != -ENOENT)
             return err;
-        id_set_and(&threads, &c->allowed);
         id_set_add(&threads, cpu);
+        c->n_online_cores += id_set_next(&threads, 0) == cpu;
+        if (!id_set_has(&c->allowed, cpu))
+            continue;
+        id_set_and(&threads, &c->allowed);
         c->next_thread[cpu] = id_set_next(&threads, cpu + 1);
         if (id_set_next(&threads, 0) == cpu)
             id_set_add(&c->cores, cpu);
@@ -340,6 +344,7 @@ int topology_read(struct topology *t, const char *root)
     if (!err) {
         t->n_allowed_cpus = id_set_count(&cpus.allowed);
         t->n_online_cpus = id_set_count(&cpus.online);
+        t->n_online_cores = cpus.n_online_cores;
         t->threads_per_core = cpus.threads_per_core;
         err = read_nodes(t, &cpus, root);
     }

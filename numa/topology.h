@@ -44,7 +44,7 @@ struct topology {
     size_t n_packages;          /* sockets with CPUs that the process may use; 0: unknown */
     size_t threads_per_core;    /* the most allowed CPUs of one core */
     size_t n_allowed_cpus;      /* logical CPUs in the affinity mask */
-    size_t n_online_cpus;       /* of the machine, whoever may use them */
+    size_t n_online_cpus, n_online_cores;   /* of the machine, whoever may use them */
     size_t n_cpu_nodes;         /* nodes with CPUs that are online, likewise; 0: a kernel without NUMA */
     double cpu_quota;           /* CPU seconds a second that the cgroup grants; 0: no limit */
     uint64_t l2_bytes;          /* of one core; 0: unknown */

@@ -123,11 +123,14 @@ class Machine:
             yield f"{cache}/size", f"{kib}K"
             yield f"{cache}/id", str(min(sharers))
             yield f"{cache}/shared_cpu_list", id_list(sharers)
-        yield f"{at}/cpufreq/scaling_governor", "performance"
+        for name, text in (("scaling_governor", "performance"), ("scaling_driver", "intel_pstate"), ("cpuinfo_min_freq", "800000"),
+                           ("cpuinfo_max_freq", "3800000")):
+            yield f"{at}/cpufreq/{name}", text
 
     def kernel_tree(self):
         total = sum(self.memory)
         yield "proc/meminfo", (f"MemTotal:       {total:>8} kB\nMemFree:        {total // 2:>8} kB\nMemAvailable:   {total // 4 * 3:>8} kB\n"
+                               f"CommitLimit:    {total // 2:>8} kB\nCommitted_AS:   {total // 100:>8} kB\n"
                                "HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB")
         vendor = "AuthenticAMD" if "AMD" in self.model else "GenuineIntel"
         yield "proc/cpuinfo", "\n\n".join(f"processor\t: {cpu}\nvendor_id\t: {vendor}\nmodel name\t: {self.model}\n"

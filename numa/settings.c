@@ -55,8 +55,9 @@ static void read_cpuinfo(struct settings *s, const char *root)
         if (!strncmp(line, "model name", 10))
             snprintf(s->cpu_name, sizeof(s->cpu_name), "%.*s", (int)strcspn(value, "\n"), value);
         else if (!strncmp(line, "flags", 5))
-            s->is_guest = strstr(value, " hypervisor") != NULL;
+            snprintf(s->cpu_flags, sizeof(s->cpu_flags), " %.*s ", (int)strcspn(value, "\n"), value);
     }
+    s->is_guest = strstr(s->cpu_flags, " hypervisor ") != NULL;
     free(line);
     if (f)
         fclose(f);

@@ -12,6 +12,7 @@ enum { SETTINGS_WORD = 32, SETTINGS_UNKNOWN = -1 };
 
 struct settings {
     char cpu_name[128];             /* as the processor calls itself; "" if unknown */
+    char cpu_flags[4096];           /* what the kernel lists of its features, in one line */
     bool is_guest;                  /* a virtual machine: sockets may be invented, frequencies and DIMMs are the host's */
 
     int numa_balancing, zone_reclaim_mode, overcommit_memory;       /* or SETTINGS_UNKNOWN */

@@ -16,6 +16,12 @@ enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, ISA_AMX, ISA_COUNT 
  */
 enum isa cpu_best_isa(void);
 
+/*
+ * Why this process cannot use `level`, as static text, or NULL if it can. `*refused`: the processor has what it takes, and it is the
+ * operating system that keeps it back. Asks for the tile registers like cpu_best_isa.
+ */
+const char *cpu_isa_lack(enum isa level, bool *refused);
+
 const char *isa_name(enum isa level);
 
 /* false when `name` is no level. */

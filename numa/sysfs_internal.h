@@ -35,6 +35,12 @@ static inline void id_set_and(struct id_set *s, const struct id_set *other)
         s->word[i] &= other->word[i];
 }
 
+static inline void id_set_or(struct id_set *s, const struct id_set *other)
+{
+    for (size_t i = 0; i < SYSFS_MAX_IDS / 64; i++)
+        s->word[i] |= other->word[i];
+}
+
 size_t id_set_count(const struct id_set *s);
 int id_set_next(const struct id_set *s, int from);      /* the first member >= from, or -1 */
 

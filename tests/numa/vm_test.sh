@@ -30,5 +30,6 @@ run() {  # run NAME NUMA-VM-OPTION... -- COMMAND...
 run "four sockets: placement" --nodes 4 --cores 2 --mem 192 -- "$check_nodes" 0:0-1 1:2-3 2:4-5 3:6-7
 run "four sockets: arenas" --nodes 4 --cores 2 --mem 192 -- "$check_place"
 run "four sockets: workers" --nodes 4 --cores 2 --mem 192 -- "$check_pool" --quick
-run "a node without CPUs, one without memory" --nodes 4 --cores 2,1,0,1 --mem 256,192,192,0 -- "$check_nodes" 0:0-1 1:2
+# The core without memory works for the nearest node with memory and cores, on a tie for the one with the fewest cores.
+run "a node without CPUs, one without memory" --nodes 4 --cores 2,1,0,1 --mem 256,192,192,0 -- "$check_nodes" 0:0-1 1:2-3
 exit $failed

@@ -327,8 +327,8 @@ static void merge_own_heads(struct model *m, const struct worker *w, size_t wind
 }
 
 /*
- * Pages dealt over the nodes: in rounds of as many items as the slots hold, each node leaves a partial for each chunk that it keeps, and the
- * node of a query head merges them.
+ * Pages dealt over the nodes: in rounds of as many items as the slots hold, each node leaves a partial for each chunk that it keeps, and
+ * the node of a query head merges them.
  */
 static void run_dealt_pages(struct model *m, const struct worker *w, size_t layer, size_t window, size_t n_items)
 {

@@ -98,7 +98,7 @@ int model_measure(struct model *m, struct model_rates *rates)
 
     *rates = (struct model_rates){ .prompt.unit = units[prompt], .generated.unit = units[generated] };
     for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++)
-        err = place_arena_create(&x.arenas[v], &m->topology, v, pool_node_workers(m->pool, v) * x.worker_bytes);
+        err = place_arena_create(&x.arenas[v], &m->topology, v, pool_node_workers(m->pool, v) * x.worker_bytes, m->pages);
     if (!err)
         pool_run(m->pool, touch, &x);
     for (int i = 0; !err && i < ROUNDS; i++) {

@@ -379,11 +379,11 @@ static int take_memory(struct model *m, size_t n_pages)
     for (size_t v = 0; !err && v < pool_n_nodes(m->pool); v++) {
         struct node_memory *n = &m->nodes[v];
         size_t kv_bytes = n->n_pages * node_page_bytes(m, v);
-        err = place_arena_create(&n->weights, &m->topology, v, load_node_bytes(m, v));
+        err = place_arena_create(&n->weights, &m->topology, v, load_node_bytes(m, v), m->pages);
         if (!err)
-            err = place_arena_create(&n->scratch, &m->topology, v, scratch_bytes(m, v));
+            err = place_arena_create(&n->scratch, &m->topology, v, scratch_bytes(m, v), m->pages);
         if (!err && kv_bytes)
-            err = place_arena_create(&n->kv, &m->topology, v, kv_bytes);
+            err = place_arena_create(&n->kv, &m->topology, v, kv_bytes, m->pages);
         if (!err) {
             struct taker t = { .arena = &n->scratch };
             take_scratch(m, v, &t);
@@ -429,6 +429,7 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
         return -ENOMEM;
     m->kv_type = o->kv_type;
     m->activations = o->activations;
+    m->pages = o->pages;
     m->gemm = o->gemm;
     m->max_batch = o->max_batch ? o->max_batch : 1;
     m->max_step_tokens = o->max_step_tokens > MODEL_MAX_STEP_TOKENS ? MODEL_MAX_STEP_TOKENS : o->max_step_tokens ? o->max_step_tokens : 512;

@@ -13,6 +13,7 @@
 
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "numa/place.h"
 #include "weights/gguf.h"
 
 /*
@@ -31,6 +32,7 @@ struct model_options {
     const char *nodes;          /* "all", "2", "0,1"; NULL: all */
     size_t n_virtual_nodes;     /* 0: the real ones */
     size_t replica, n_replicas; /* this copy takes its equal part of these nodes, and of the memory; 0 of 0 or of 1: all */
+    enum place_pages pages;     /* of weights, KV and scratch */
     bool isa_given;
     enum isa isa;
     bool isa_unchecked;         /* for tests that emulate instructions: isa may be above what this machine has */

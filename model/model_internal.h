@@ -114,6 +114,7 @@ struct model {
     struct kernels kernels;
     struct topology topology;
     size_t n_machine_nodes, n_replicas;
+    enum place_pages pages;
     struct pool *pool;
     enum kv_type kv_type;
     enum activations_option activations;

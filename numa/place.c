@@ -22,6 +22,7 @@
 
 enum {
     HUGE_BYTES = 2 << 20,
+    GIGANTIC_BYTES = 1 << 30,
     PAGE_BYTES = 4096,
     MASK_BITS = 1024, /* the most nodes a kernel can be built for */
     TAKE_BYTES = 64, /* a cache line, and the widest vector */
@@ -64,34 +65,36 @@ static void *reserve(size_t bytes)
  * Explicit huge pages, aligned by the kernel and never joined with a neighbour. They are taken here and not by the workers' first
  * touch: if the pool runs short in between (another arena or process), that is an error now instead of SIGBUS then.
  */
-static bool map_explicit(struct place_arena *a, bool bind)
+static bool map_explicit(struct place_arena *a, size_t bytes, unsigned page_shift, bool bind)
 {
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)(page_shift << MAP_HUGE_SHIFT);
+    uint64_t rounded;
 
-    if (sysfs_free_huge_bytes("", a->os_node) < a->bytes)
+    if (!checked_align(bytes, (uint64_t)1 << page_shift, &rounded) || sysfs_free_huge_bytes("", a->os_node, page_shift) < rounded)
         return false;
-    void *base = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    void *base = mmap(NULL, rounded, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (base == MAP_FAILED)
         return false;
-    if ((bind && bind_to(base, a->bytes, a->os_node)) || madvise(base, a->bytes, MADV_POPULATE_WRITE)) {
-        munmap(base, a->bytes);
+    if ((bind && bind_to(base, rounded, a->os_node)) || madvise(base, rounded, MADV_POPULATE_WRITE)) {
+        munmap(base, rounded);
         return false;
     }
     a->base = base;
+    a->bytes = rounded;
     a->bound = bind;
     a->is_explicit = true;
     return true;
 }
 
-/* Ordinary pages that the kernel may make huge. */
-static int map_advised(struct place_arena *a, bool bind)
+/* Ordinary pages that the kernel may make huge, or must not. */
+static int map_advised(struct place_arena *a, bool huge, bool bind)
 {
     static atomic_flag warned = ATOMIC_FLAG_INIT;
 
     a->base = reserve(a->bytes);
     if (!a->base || mprotect(a->base, a->bytes, PROT_READ | PROT_WRITE))
         return -ENOMEM;
-    madvise(a->base, a->bytes, MADV_HUGEPAGE); /* fails on a kernel without: then the pages stay small */
+    madvise(a->base, a->bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* fails on a kernel without: then the pages stay small */
     if (!bind)
         return 0;
     int err = bind_to(a->base, a->bytes, a->os_node);
@@ -103,15 +106,22 @@ static int map_advised(struct place_arena *a, bool bind)
     return 0;
 }
 
-int place_arena_create(struct place_arena *a, const struct topology *t, size_t node, size_t bytes)
+int place_arena_create(struct place_arena *a, const struct topology *t, size_t node, size_t bytes, enum place_pages pages)
 {
-    const bool bind = !t->is_virtual;
+    const bool bind = !t->is_virtual, from_pool = pages == PAGES_AUTO || pages == PAGES_EXPLICIT;
     uint64_t rounded, total, node_free, available = topology_available_bytes("");
 
     assert(node < t->n_nodes);
     *a = (struct place_arena){ .os_node = t->nodes[node].os_node };
     if (!bytes)
         return 0;
+    if (from_pool && ((bytes >= GIGANTIC_BYTES && map_explicit(a, bytes, 30, bind)) || map_explicit(a, bytes, 21, bind)))
+        return 0;
+    if (pages == PAGES_EXPLICIT) {
+        log_error("node %d: no pool with %.2f GB of free huge pages. Reserve them: echo %zu > /sys/devices/system/node/node%d/hugepages/"
+                  "hugepages-2048kB/nr_hugepages", a->os_node, (double)bytes / 1e9, bytes / HUGE_BYTES + 1, a->os_node);
+        return -ENOMEM;
+    }
     /* A bound arena that does not fit is killed, not refused: look first. */
     int err = 0;
     if (bind && !sysfs_read_node_memory("", a->os_node, &total, &node_free) && node_free < available)
@@ -120,7 +130,7 @@ int place_arena_create(struct place_arena *a, const struct topology *t, size_t n
         err = -ENOMEM;
     if (!err) {
         a->bytes = rounded;
-        err = map_explicit(a, bind) ? 0 : map_advised(a, bind);
+        err = map_advised(a, pages != PAGES_SMALL, bind);
     }
     if (err) {
         log_error("node %d: no memory for %.2f GB, %.2f GB are free", a->os_node, (double)bytes / 1e9, (double)available / 1e9);

@@ -1,8 +1,8 @@
 /*
  * place.h - memory on a chosen node, and how the rows of a matrix are split over nodes and workers.
  *
- * An arena is anonymous memory, 2 MiB aligned, bound to its node (mbind) before it is touched, in explicit huge pages when
- * the node has them free, with transparent ones advised otherwise. The node's own workers touch it first.
+ * An arena is anonymous memory, 2 MiB aligned, bound to its node (mbind) before it is touched, in explicit huge pages (of 1 GiB, else
+ * of 2 MiB) when the node has enough of them free, with transparent ones advised otherwise. The node's own workers touch it first.
  */
 #ifndef FOURWAY_NUMA_PLACE_H
 #define FOURWAY_NUMA_PLACE_H
@@ -19,11 +19,14 @@ struct place_arena {
     size_t used;            /* handed out by place_take */
     int os_node;
     bool bound;             /* false: virtual nodes, or mbind was refused (warned once) */
-    bool is_explicit;       /* from the node's pool of 2 MiB pages, already touched; else the node's workers touch it first */
+    bool is_explicit;       /* from a pool of huge pages of the node, already touched; else the node's workers touch it first */
 };
 
-/* Map and bind `bytes` (rounded up to 2 MiB). Returns 0, -ENOMEM (logged with node and bytes). */
-int place_arena_create(struct place_arena *a, const struct topology *t, size_t node, size_t bytes);
+/* Which pages: as above; from a pool or none; never from a pool; 4 KiB. */
+enum place_pages { PAGES_AUTO, PAGES_EXPLICIT, PAGES_TRANSPARENT, PAGES_SMALL };
+
+/* Map and bind `bytes`, rounded up to 2 MiB or the pool's pages. Returns 0, -ENOMEM (logged with node and bytes). */
+int place_arena_create(struct place_arena *a, const struct topology *t, size_t node, size_t bytes, enum place_pages pages);
 void place_arena_free(struct place_arena *a);      /* fine on a zeroed one */
 
 /* The next `bytes` of the arena, 64-byte aligned; never NULL (the caller sized the arena: asserts). */

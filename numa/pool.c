@@ -221,7 +221,7 @@ int pool_create(struct pool **pool, const struct topology *t, size_t n_threads)
         return -EINVAL;
     }
     if (!n_threads)
-        n_threads = n_cpus;
+        n_threads = topology_default_threads(t);
     if (n_threads < t->n_nodes) {
         log_info("%zu threads for %zu nodes: raised to one a node", n_threads, t->n_nodes);
         n_threads = t->n_nodes;

@@ -71,7 +71,7 @@ static void read_huge_pages(struct settings *s, const struct topology *t, const 
         snprintf(path, sizeof(path), "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages", t->nodes[i].os_node);
         const int n = read_number(root, path);
         s->huge_pages[i].n = n < 0 ? 0 : (uint64_t)n;
-        s->huge_pages[i].n_free = sysfs_free_huge_bytes(root, t->nodes[i].os_node) >> 21;
+        s->huge_pages[i].n_free = sysfs_free_huge_bytes(root, t->nodes[i].os_node, 21) >> 21;
     }
 }
 

@@ -146,13 +146,14 @@ bool sysfs_find_number(const char *text, const char *key, uint64_t *value)
     return false;
 }
 
-uint64_t sysfs_free_huge_bytes(const char *root, int os_node)
+uint64_t sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift)
 {
     char text[SYSFS_TEXT_BYTES];
 
-    if (sysfs_read_text(text, "%s/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/free_hugepages", root, os_node))
+    if (sysfs_read_text(text, "%s/sys/devices/system/node/node%d/hugepages/hugepages-%lukB/free_hugepages", root, os_node,
+                        1ul << (page_shift - 10)))
         return 0;
-    return (uint64_t)strtoul(text, NULL, 10) << 21;
+    return (uint64_t)strtoul(text, NULL, 10) << page_shift;
 }
 
 int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes, uint64_t *free_bytes)
@@ -160,7 +161,7 @@ int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes,
     static const char *const reclaimable[] = { "MemFree:", "Active(file):", "Inactive(file):", "SReclaimable:" };
     char text[SYSFS_TEXT_BYTES];
     struct id_set with_memory;
-    uint64_t kib = 0, huge = sysfs_free_huge_bytes(root, os_node);
+    uint64_t kib = 0;
 
     *total_bytes = *free_bytes = 0;
     int err = sysfs_read_text(text, "%s/sys/devices/system/node/node%d/meminfo", root, os_node);
@@ -176,7 +177,9 @@ int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes,
         id_set_has(&with_memory, os_node) && !sysfs_read_text(text, "%s/proc/meminfo", root) &&
         sysfs_find_number(text, "MemAvailable:", &kib))
         *free_bytes = kib * 1024;
-    if (huge > *free_bytes)
-        *free_bytes = huge;
+    for (unsigned shift = 21; shift <= 30; shift += 9) {
+        const uint64_t huge = sysfs_free_huge_bytes(root, os_node, shift);
+        *free_bytes = huge > *free_bytes ? huge : *free_bytes;
+    }
     return 0;
 }

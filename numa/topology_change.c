@@ -127,6 +127,7 @@ int topology_keep_part(struct topology *t, size_t part, size_t n_parts)
     for (size_t i = 0; i < t->n_nodes; i++)
         keep[i] = i / (t->n_nodes / n_parts) == part;
     keep_nodes(t, keep);
+    t->cpu_quota /= (double)n_parts;
     return 0;
 }
 

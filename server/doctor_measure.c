@@ -132,7 +132,7 @@ void doctor_measure_reads(struct doctor *d)
     }
     for (size_t v = 0; !err && v < r.t->n_nodes; v++) {
         r.node_workers[v] = pool_node_workers(p, v);
-        err = place_arena_create(&r.arenas[v], r.t, v, r.node_workers[v] * r.worker_bytes);
+        err = place_arena_create(&r.arenas[v], r.t, v, r.node_workers[v] * r.worker_bytes, PAGES_AUTO);
     }
     if (!err) {
         pool_run(p, touch, &r);

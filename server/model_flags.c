@@ -20,6 +20,7 @@ static const enum kv_type kv_types[] = { [KV_CHOICE_BF16] = KV_BF16, [KV_CHOICE_
 static const char *const isa_choices[] = { "auto", "scalar", "avx2", "avx512", "avx512bf16", "amx", NULL };
 static const char *const gemm_choices[] = { "auto", "native", "onednn", "openblas", NULL };        /* enum gemm_choice */
 static const char *const activations_choices[] = { "auto", "q8", "bf16", "f32", NULL };
+static const char *const huge_pages_choices[] = { "auto", "explicit", "thp", "off", NULL };        /* enum place_pages */
 static const char *const kv_type_choices[] = { "bf16", "q8", "f32", NULL };
 
 const char *const model_presets[] = { "smollm2", "gemma3-270m", NULL };      /* as scripts/get-model */
@@ -52,6 +53,9 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
           .help = "type of the KV cache; q8 takes half the memory of bf16 (default bf16; f32 with --activations f32)" },
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
           .help = "memory of the KV cache, such as 8G (default 0: four full contexts, at most a quarter of the free memory)" },
+        { .name = "huge-pages", .type = OPTION_CHOICE, .out = &f->huge_pages, .choices = huge_pages_choices,
+          .help = "pages of weights and KV cache: explicit, from each node's reserved pool; thp, transparent ones; auto, explicit where a pool "
+                  "is large enough, else thp; off, 4 KiB (default auto)" },
         { .name = "allow-nonfinite", .type = OPTION_FLAG, .out = &f->allow_nonfinite,
           .help = "load a model with NaN or infinity among its weights; requests that meet them fail (default: refuse it)" },
     };
@@ -78,6 +82,7 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
     o->gemm = (enum gemm_choice)f->gemm;
     o->kv_type = kv_types[kv_type];
     o->allow_nonfinite = f->allow_nonfinite;
+    o->pages = (enum place_pages)f->huge_pages;
     o->n_ctx = f->ctx;
     o->kv_bytes = f->kv_bytes;
     return 0;

@@ -61,11 +61,12 @@ struct model_flags {
     int gemm;           /* index: auto, native, onednn, openblas */
     int activations;    /* index: auto, q8, bf16, f32 */
     int kv_type;        /* index: bf16, q8, f32 */
+    int huge_pages;     /* index: auto, explicit, thp, off */
     bool kv_type_given, allow_nonfinite;
     uint64_t kv_bytes;
 };
 void model_flags_init(struct model_flags *f);
-enum { MODEL_FLAGS_OPTIONS = 10 };
+enum { MODEL_FLAGS_OPTIONS = 11 };
 void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OPTIONS]);
 
 struct model_options;

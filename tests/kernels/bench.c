@@ -33,7 +33,7 @@ int bench_open(struct bench *b, const struct bench_options *options, struct outp
         b->worker_bytes = QUICK_SLICE_BYTES;
     for (size_t v = 0; v < b->n_nodes && !err; v++)
         err = place_arena_create(&b->arenas[v], &b->topology, v,
-                                 BENCH_SHARED_BYTES + pool_node_workers(b->pool, v) * (b->worker_bytes + BENCH_SCRATCH_BYTES));
+                                 BENCH_SHARED_BYTES + pool_node_workers(b->pool, v) * (b->worker_bytes + BENCH_SCRATCH_BYTES), PAGES_AUTO);
     return err;
 }
 

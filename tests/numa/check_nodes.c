@@ -81,7 +81,7 @@ static void check_arenas(const struct topology *t, struct pool *p)
     struct job j = { .arenas = arenas, .topology = t };
 
     for (size_t i = 0; i < t->n_nodes; i++)
-        EXPECT(!place_arena_create(&arenas[i], t, i, ARENA_BYTES), "no arena on node %d", t->nodes[i].os_node);
+        EXPECT(!place_arena_create(&arenas[i], t, i, ARENA_BYTES, PAGES_AUTO), "no arena on node %d", t->nodes[i].os_node);
     if (!n_wrong)
         pool_run(p, touch, &j);
     for (size_t i = 0; i < t->n_nodes; i++) {
@@ -101,16 +101,16 @@ static void check_explicit_pages(const struct topology *t)
     snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages", t->nodes[last].os_node);
     FILE *f = fopen(path, "w");
     EXPECT(f && fprintf(f, "%d\n", HUGE_PAGES) > 0 && !fclose(f), "cannot write %s", path);
-    EXPECT(sysfs_free_huge_bytes("", t->nodes[last].os_node) == bytes, "the node's pool has not %d pages", HUGE_PAGES);
+    EXPECT(sysfs_free_huge_bytes("", t->nodes[last].os_node, 21) == bytes, "the node's pool has not %d pages", HUGE_PAGES);
 
-    EXPECT(!place_arena_create(&other, t, 0, bytes), "no arena");
+    EXPECT(!place_arena_create(&other, t, 0, bytes, PAGES_AUTO), "no arena");
     EXPECT(last == 0 || !other.is_explicit, "node %d took the pages of another", other.os_node);
     place_arena_free(&other);
-    EXPECT(!place_arena_create(&own, t, last, bytes), "no arena");
+    EXPECT(!place_arena_create(&own, t, last, bytes, PAGES_AUTO), "no arena");
     EXPECT(own.is_explicit, "node %d did not take its pool", own.os_node);
     check_report(&own, "explicit");
     EXPECT(!place_verify(&own, true, &r) && r.huge_bytes == bytes, "bytes in huge pages");
-    EXPECT(!place_arena_create(&more, t, last, bytes), "no arena");
+    EXPECT(!place_arena_create(&more, t, last, bytes, PAGES_AUTO), "no arena");
     EXPECT(!more.is_explicit, "the pool was empty");
     place_arena_free(&more);
     place_arena_free(&own);
@@ -123,7 +123,7 @@ static void check_refusal(const struct topology *t)
     const uint64_t bytes = t->nodes[0].free_bytes + (8 << 20);
 
     EXPECT(bytes < topology_available_bytes(""), "the machine is too small for this test");
-    EXPECT(place_arena_create(&a, t, 0, bytes), "node 0 gave more than it has");
+    EXPECT(place_arena_create(&a, t, 0, bytes, PAGES_AUTO), "node 0 gave more than it has");
     place_arena_free(&a);
 }
 

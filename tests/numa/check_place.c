@@ -1,7 +1,8 @@
 /*
  * check_place.c - place.h on this machine's nodes, with a kernel that refuses, and the dealing of units.
  *
- * mbind and move_pages are wrapped by the linker (see CMakeLists.txt), so that a container's refusal can be had anywhere.
+ * mbind and move_pages are wrapped by the linker (see CMakeLists.txt), so that a container's refusal can be had anywhere; so are
+ * mmap and the reading of the pools, for pools of huge pages that this machine has not.
  */
 #include <errno.h>
 #include <numaif.h>
@@ -10,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "common/log.h"
 #include "numa/place.h"
+#include "numa/sysfs_internal.h"
 
 enum { MIB = 1 << 20 };
 
@@ -38,6 +41,31 @@ long __wrap_move_pages(int pid, unsigned long n, void **pages, const int *nodes,
     return move_pages_errno ? -1 : __real_move_pages(pid, n, pages, nodes, status, flags);
 }
 
+/* Free bytes of the pools of 2 MiB and 1 GiB pages; -1: ask the kernel. Pages of a pretended pool are ordinary ones. */
+static int64_t pool_bytes[2] = { -1, -1 };
+static int pool_mapped; /* log2 of the pages that were asked for last; 0: none */
+
+uint64_t __real_sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift);
+uint64_t __wrap_sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift);
+void *__real_mmap(void *at, size_t bytes, int protection, int flags, int file, off_t offset);
+void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int file, off_t offset);
+
+uint64_t __wrap_sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift)
+{
+    const int64_t pretended = pool_bytes[page_shift == 30];
+    return pretended < 0 ? __real_sysfs_free_huge_bytes(root, os_node, page_shift) : (uint64_t)pretended;
+}
+
+void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int file, off_t offset)
+{
+    const bool from_pool = flags & MAP_HUGETLB;
+
+    pool_mapped = from_pool ? flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK : 0;
+    if (from_pool && pool_bytes[pool_mapped == 30] >= 0)
+        flags &= ~(MAP_HUGETLB | MAP_HUGE_MASK << MAP_HUGE_SHIFT);
+    return __real_mmap(at, bytes, protection, flags, file, offset);
+}
+
 static struct topology topology;
 static int n_logged;
 static char logged[512]; /* the last message */
@@ -54,6 +82,7 @@ static int read_machine(void **state)
 {
     (void)state;
     mbind_errno = move_pages_errno = 0;
+    pool_bytes[0] = pool_bytes[1] = -1;
     n_logged = 0;
     log_set_sink(keep_message, NULL);
     return topology_read(&topology, "");
@@ -72,7 +101,7 @@ static bool may_bind(void)
 {
     struct place_arena a;
 
-    assert_int_equal(place_arena_create(&a, &topology, 0, 1), 0);
+    assert_int_equal(place_arena_create(&a, &topology, 0, 1, PAGES_AUTO), 0);
     const bool bound = a.bound;
     place_arena_free(&a);
     if (!bound)
@@ -88,7 +117,7 @@ static void test_every_page_on_its_node(void **state)
         struct place_arena a;
         struct place_report r;
 
-        assert_int_equal(place_arena_create(&a, &topology, node, 9 * MIB), 0);
+        assert_int_equal(place_arena_create(&a, &topology, node, 9 * MIB, PAGES_AUTO), 0);
         assert_int_equal(a.bytes, 10 * MIB);
         assert_int_equal((uintptr_t)a.base % (2 * MIB), 0);
         assert_int_equal(a.os_node, topology.nodes[node].os_node);
@@ -128,7 +157,7 @@ static void test_neighbours_are_told_apart(void **state)
 
     (void)state;
     for (size_t i = 0; i < 4; i++)
-        assert_int_equal(place_arena_create(&a[i], &topology, 0, 4 * MIB), 0);
+        assert_int_equal(place_arena_create(&a[i], &topology, 0, 4 * MIB, PAGES_AUTO), 0);
     for (size_t i = 0; i < 4; i++)
         memset(a[i].base, 1, i % 2 ? 2 * MIB : 4 * MIB);
     for (size_t i = 0; i < 4; i++) {
@@ -149,7 +178,7 @@ static void test_take(void **state)
     struct place_arena a, none = { 0 };
 
     (void)state;
-    assert_int_equal(place_arena_create(&a, &topology, 0, 4096), 0);
+    assert_int_equal(place_arena_create(&a, &topology, 0, 4096, PAGES_AUTO), 0);
     char *first = place_take(&a, 1), *second = place_take(&a, 65), *third = place_take(&a, 2 * MIB - 192);
     assert_ptr_equal(first, a.base);
     assert_int_equal(second - first, 64);
@@ -158,7 +187,7 @@ static void test_take(void **state)
     memset(third, 0xff, 2 * MIB - 192);
     place_arena_free(&a);
     place_arena_free(&none);
-    assert_int_equal(place_arena_create(&a, &topology, 0, 0), 0);
+    assert_int_equal(place_arena_create(&a, &topology, 0, 0, PAGES_AUTO), 0);
     assert_null(a.base);
     place_arena_free(&a);
 }
@@ -170,7 +199,7 @@ static void test_too_much(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        assert_int_equal(place_arena_create(&a, &topology, 0, sizes[i]), -ENOMEM);
+        assert_int_equal(place_arena_create(&a, &topology, 0, sizes[i], PAGES_AUTO), -ENOMEM);
         assert_null(a.base);
         assert_int_equal(n_logged, i + 1);
         assert_non_null(strstr(logged, "GB are free"));
@@ -186,7 +215,7 @@ static void test_virtual_nodes_are_not_bound(void **state)
         struct place_arena a;
         struct place_report r;
 
-        assert_int_equal(place_arena_create(&a, &topology, node, 2 * MIB), 0);
+        assert_int_equal(place_arena_create(&a, &topology, node, 2 * MIB, PAGES_AUTO), 0);
         assert_false(a.bound);
         memset(a.base, 1, a.bytes);
         assert_int_equal(place_verify(&a, true, &r), 0);
@@ -206,7 +235,7 @@ static void test_refused(void **state)
         struct place_arena a;
         struct place_report r;
 
-        assert_int_equal(place_arena_create(&a, &topology, 0, 6 * MIB), 0);
+        assert_int_equal(place_arena_create(&a, &topology, 0, 6 * MIB, PAGES_AUTO), 0);
         assert_false(a.bound);
         memset(a.base, 1, 4 * MIB);
         assert_int_equal(place_verify(&a, true, &r), 0);
@@ -218,6 +247,54 @@ static void test_refused(void **state)
     }
     assert_int_equal(n_logged, 1);
     assert_non_null(strstr(logged, "SYS_NICE"));
+}
+
+enum { GIB = 1 << 30 };
+
+/* The largest pages whose pool holds all of the arena, and gigantic ones not for less than one of them. */
+static void test_pools(void **state)
+{
+    static const struct { size_t bytes, rounded; int64_t of_2m, of_1g; int shift; } cases[] = {
+        { 3 * MIB, 4 * MIB, 4 * MIB, 0, 21 },
+        { 3 * MIB, 4 * MIB, 4 * MIB, GIB, 21 },
+        { 3 * MIB, 4 * MIB, 2 * MIB, GIB, 0 },
+        { GIB, GIB, GIB, GIB, 30 },
+        { GIB, GIB, GIB, GIB / 2, 21 },
+        { GIB, GIB, GIB - 1, 0, 0 },
+    };
+    struct place_arena a;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        pool_bytes[0] = cases[i].of_2m;
+        pool_bytes[1] = cases[i].of_1g;
+        assert_int_equal(place_arena_create(&a, &topology, 0, cases[i].bytes, PAGES_AUTO), 0);
+        assert_int_equal(a.is_explicit ? pool_mapped : 0, cases[i].shift);
+        assert_int_equal(a.bytes, cases[i].rounded);
+        memset(a.base, 1, 2 * MIB);
+        place_arena_free(&a);
+        assert_int_equal(place_arena_create(&a, &topology, 0, cases[i].bytes, PAGES_TRANSPARENT), 0);
+        assert_false(a.is_explicit);
+        place_arena_free(&a);
+        assert_int_equal(place_arena_create(&a, &topology, 0, cases[i].bytes, PAGES_EXPLICIT), cases[i].shift ? 0 : -ENOMEM);
+        place_arena_free(&a);
+    }
+    assert_non_null(strstr(logged, "nr_hugepages"));
+}
+
+static void test_small_pages_stay_small(void **state)
+{
+    struct place_arena a;
+    struct place_report r;
+
+    (void)state;
+    pool_bytes[0] = GIB;
+    assert_int_equal(place_arena_create(&a, &topology, 0, 8 * MIB, PAGES_SMALL), 0);
+    memset(a.base, 1, a.bytes);
+    assert_int_equal(place_verify(&a, true, &r), 0);
+    assert_int_equal(r.untouched, 0);
+    assert_int_equal(r.huge_bytes, 0);
+    place_arena_free(&a);
 }
 
 static void check_deal(size_t n, size_t n_parts, const double *weights)
@@ -282,6 +359,8 @@ int main(void)
         ON_MACHINE(test_take),
         ON_MACHINE(test_too_much),
         ON_MACHINE(test_virtual_nodes_are_not_bound),
+        ON_MACHINE(test_pools),
+        ON_MACHINE(test_small_pages_stay_small),
         cmocka_unit_test(test_deal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

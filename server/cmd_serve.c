@@ -20,6 +20,7 @@
 #include "server/progress.h"
 #include "server/serve.h"
 #include "server/served_model.h"
+#include "server/start_report.h"
 
 enum { MAX_ORIGINS = 16 };
 
@@ -118,27 +119,6 @@ static int open_front(struct server *s)
     return front_create(&s->front, &options);
 }
 
-static double share(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : 100;
-}
-
-/* Asked of the kernel, not assumed: misplaced memory costs up to 20 times and shows in nothing else (docs/design.md 1). */
-static void say_placement(const struct model *m)
-{
-    enum { LEAST_LOCAL = 99 };
-    struct model_placement p;
-
-    if (model_placement(m, false, &p)) {
-        log_warn("the kernel does not say where the pages are (move_pages): placement is not verified");
-        return;
-    }
-    const double weights = share(p.weight_local, p.weight_pages), kv = share(p.kv_local, p.kv_pages);
-    log_info("placement: weights %.1f %% local, KV %.1f %%, huge pages %.0f %%", weights, kv, share(p.huge_bytes, p.bytes));
-    if (weights < LEAST_LOCAL || kv < LEAST_LOCAL)
-        log_warn("memory lies on the wrong node: look for other processes that fill the nodes (numastat), then restart");
-}
-
 static void say_ready(const struct server *s)
 {
     const struct model *m = engine_model(s->replicas.engine[0]);
@@ -154,7 +134,8 @@ static void say_ready(const struct server *s)
     log_info("%zu threads on %zu %snode%s, %s kernels", info.n_threads, info.n_nodes, info.virtual_nodes ? "virtual " : "",
              info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
     for (size_t i = 0; i < s->replicas.n; i++)
-        say_placement(engine_model(s->replicas.engine[i]));
+        start_report_placement(engine_model(s->replicas.engine[i]));
+    start_report_settings();
     log_info("try: curl %s/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'%s", http_url(s->http),
              s->keys ? " -H 'Authorization: Bearer KEY'" : "");
 }

@@ -61,7 +61,7 @@ static void judge_cpuset(struct findings *f, const struct topology *t)
         return;
     }
     x = findings_add(f, "cpuset", cost, "this process may use %zu of %zu cores (cpuset or taskset)", n, t->n_online_cores);
-    finding_fix(x, "start it without taskset; docker: without --cpuset-cpus; systemd: AllowedCPUs=  (nothing, if that is the intention)");
+    finding_fix(x, "no taskset; docker: no --cpuset-cpus; systemd: AllowedCPUs=  (nothing, if it is meant so)");
 }
 
 /* Threads are stopped for the rest of each period once the quota is used up, so the workers get what the quota says. */
@@ -98,7 +98,7 @@ static void judge_interleaving(struct findings *f, const struct topology *t, con
     } else {
         struct finding *x = findings_add(f, "nodes", 38, "node %d lies over %zu sockets: memory is interleaved, so %.0f %% of reads are remote",
                                          t->nodes[wide].os_node, t->nodes[wide].n_packages, 100 - 100.0 / (double)t->nodes[wide].n_packages);
-        finding_fix(x, "in the firmware's setup: NUMA on, node interleaving off (AMD: NPS1 or more); not numa=off among the kernel's options");
+        finding_fix(x, "firmware: NUMA on, node interleaving off (AMD: NPS1 or more); kernel: no numa=off");
     }
 }
 
@@ -114,7 +114,7 @@ static void judge_guests(struct findings *f, const struct topology *t)
         return;
     struct finding *x = findings_add(f, "memory of nodes", 55.0 * (double)n_guests / (double)n,
                                      "%zu of %zu cores are on nodes without memory for this process: they read from afar", n_guests, n);
-    finding_fix(x, "cpuset.mems as cpuset.cpus (docker: --cpuset-mems); or DIMMs for those nodes (numactl --hardware shows them)");
+    finding_fix(x, "cpuset.mems as cpuset.cpus (docker: --cpuset-mems); or DIMMs for those nodes (numactl -H)");
 }
 
 /* Rows are dealt by cores, so the smallest node bounds the model. No speed is lost as long as it fits. */
@@ -136,7 +136,7 @@ static void judge_sizes(struct findings *f, const struct topology *t)
     struct finding *x = findings_add(f, "free memory", 0, "node %d has %.1f GB free, node %d %.1f: the smallest bounds the model",
                                      a->os_node, gb(a->free_bytes), b->os_node, gb(b->free_bytes));
     x->level = FINDING_WARN;
-    finding_fix(x, "numastat -m shows what fills it; numactl --hardware whether it has fewer DIMMs");
+    finding_fix(x, "numastat -m shows what fills it, dmidecode -t memory whether it has fewer DIMMs");
 }
 
 /*
@@ -148,8 +148,8 @@ static void judge_binding(struct findings *f, const struct topology *t, const st
     const bool refused = s->bind_error && s->bind_error != -ENOSYS;
 
     if (!has_more_nodes(t) || !refused) {
-        findings_add(f, "binding", 0, s->bind_error == -ENOSYS ? "a kernel without NUMA: nothing to bind" : "memory can be bound to nodes%s",
-                     s->has_sys_nice ? "" : " (without CAP_SYS_NICE, which it needs only in containers)");
+        findings_add(f, "binding", 0, "%s", !s->bind_tried ? "not tried" : s->bind_error == -ENOSYS ? "a kernel without NUMA: nothing to bind"
+                     : refused ? "refused, but there is one node" : "memory can be bound to nodes");
         return;
     }
     struct finding *x = findings_add(f, "binding", 10, "memory cannot be bound to nodes: %s%s", strerror(-s->bind_error),
@@ -202,7 +202,9 @@ static void judge_huge_pages(struct findings *f, const struct topology *t, const
 
     if (n_free)
         snprintf(pool, sizeof(pool), "; %.1f GB free in the pools of %zu of %zu nodes", gb(n_free << 21), n_pools, t->n_nodes);
-    if (transparent && compacts) {
+    if (!s->huge_pages_known) {
+        findings_add(f, "huge pages", 0, "the kernel does not say");
+    } else if (transparent && compacts) {
         findings_add(f, "huge pages", 0, "transparent: %s%s", s->thp_enabled, pool);
     } else if (transparent) {
         finding_fix(findings_add(f, "huge pages", 4, "transparent: %s, but defrag is %s: only what happens to lie free together%s",
@@ -255,8 +257,9 @@ static void judge_governor(struct findings *f, const struct settings *s)
     }
     /* All-core turbo of servers is 1.3 to 1.5 times their base frequency (Xeon 8480+: 3.0 and 2.0 GHz); decode hardly sees it: 15 %. */
     if (s->no_turbo)
-        finding_fix(findings_add(f, "turbo", 15, "boost frequencies are off"),
-                    "echo 0 > /sys/devices/system/cpu/intel_pstate/no_turbo   or   echo 1 > /sys/devices/system/cpu/cpufreq/boost");
+        finding_fix(findings_add(f, "turbo", 15, "boost frequencies are off"), "%s",
+                    strstr(s->driver, "intel_pstate") ? "echo 0 > /sys/devices/system/cpu/intel_pstate/no_turbo"
+                                                      : "echo 1 > /sys/devices/system/cpu/cpufreq/boost");
 }
 
 /* Other threads take their share of the cores; the average of a minute, to which fourway itself counts when it runs elsewhere. */
@@ -269,7 +272,7 @@ static void judge_load(struct findings *f, const struct topology *t, const struc
         findings_add(f, "other load", 0, "%.2f threads on %zu CPUs", s->load, t->n_online_cpus);
     else
         finding_fix(findings_add(f, "other load", cost, "%.2f threads run on %zu CPUs (last minute)", s->load, t->n_online_cpus),
-                    "ps -eo pid,psr,pcpu,args --sort=-pcpu | head    shows them");
+                    "ps -eo pid,psr,pcpu,args --sort=-pcpu | head");
 }
 
 void findings_judge(struct findings *f, const struct topology *t, const struct settings *s)

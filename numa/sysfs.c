@@ -173,9 +173,12 @@ int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes,
             *free_bytes += kib * 1024;
     }
     if (!sysfs_read_list(&with_memory, "%s/sys/devices/system/node/has_memory", root) && id_set_count(&with_memory) == 1 &&
-        id_set_has(&with_memory, os_node) && !sysfs_read_text(text, "%s/proc/meminfo", root) &&
-        sysfs_find_number(text, "MemAvailable:", &kib))
-        *free_bytes = kib * 1024;
+        id_set_has(&with_memory, os_node) && !sysfs_read_text(text, "%s/proc/meminfo", root)) {
+        if (sysfs_find_number(text, "MemAvailable:", &kib))
+            *free_bytes = kib * 1024;
+        if (sysfs_find_number(text, "MemTotal:", &kib))
+            *total_bytes = kib * 1024;
+    }
     if (huge > *free_bytes)
         *free_bytes = huge;
     return 0;

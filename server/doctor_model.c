@@ -8,7 +8,7 @@
 
 /*
  * Beyond the file's encoding: panels of K-quants take 148 for 144 bytes, and scratch for a step of 512 tokens a few dozen MB. 5 % in all
- * is the reserve that the loader's refusal has been seen to need; `serve` counts exactly.
+ * is a guess on the safe side; `serve` counts exactly.
  */
 enum { MORE_PERCENT = 5 };
 
@@ -85,7 +85,7 @@ int doctor_weigh_model(struct doctor *d, const char *path)
 
     /* What cannot be loaded loses all; a shorter context loses no speed. */
     if (say_shortage(d, 100, "the weights do not fit", m->weight_bytes,
-                     "more nodes (--nodes), a smaller quantisation of the model, or free memory: numastat -m shows what fills a node"))
+                     "a smaller quantisation, more nodes, or free memory (numastat -m shows what fills it)"))
         return 0;
     const struct findings *f = &d->findings;
     if (say_shortage(d, 0, "a whole context does not fit", m->weight_bytes + m->context_bytes, "a shorter --ctx, or --kv-type q8")) {

@@ -97,7 +97,7 @@ static void append_nodes(struct buf *out, const struct doctor *d)
     const bool measured = d->reads.local > 0;
 
     buf_printf(out, "\n%-10s%6s %6s %10s %10s %12s%s%s\n", "node", "socket", "cores", "GB", "GB free", "2 MiB pages",
-               measured ? "  GB/s read" : "", t->n_nodes <= MOST_DISTANCES ? "   distances" : "");
+               measured ? "  GB/s read" : "", t->n_nodes <= MOST_DISTANCES ? "  distances" : "");
     for (size_t i = 0; i < t->n_nodes && i < MOST_NODES; i++) {
         const struct topology_node *n = &t->nodes[i];
 
@@ -105,7 +105,7 @@ static void append_nodes(struct buf *out, const struct doctor *d)
                    (unsigned long long)d->settings.huge_pages[i].n);
         if (measured)
             buf_printf(out, " %10.1f", d->reads.node[i] / 1e9);
-        buf_puts(out, t->n_nodes <= MOST_DISTANCES ? "  " : "");
+        buf_puts(out, t->n_nodes <= MOST_DISTANCES ? " " : "");
         append_distances(out, t, i);
         buf_putc(out, '\n');
     }

@@ -146,6 +146,7 @@ class Machine:
         yield "proc/sys/vm/zone_reclaim_mode", "0"
         yield "proc/sys/vm/overcommit_memory", "0"
         yield "proc/sys/vm/overcommit_ratio", "50"
+        yield "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0"
         yield "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never"
         yield "sys/kernel/mm/transparent_hugepage/defrag", "always defer defer+madvise [madvise] never"
         yield f"{CPU}/smt/control", "on" if self.smt > 1 else "notsupported"

@@ -96,8 +96,9 @@ static void judge_interleaving(struct findings *f, const struct topology *t, con
         findings_add(f, "nodes", 0, "one node over %zu sockets, as the virtual machine has it: the host's nodes are not visible",
                      t->nodes[wide].n_packages);
     } else {
-        struct finding *x = findings_add(f, "nodes", 38, "node %d lies over %zu sockets: memory is interleaved, so %.0f %% of reads are remote",
-                                         t->nodes[wide].os_node, t->nodes[wide].n_packages, 100 - 100.0 / (double)t->nodes[wide].n_packages);
+        const size_t n = t->nodes[wide].n_packages;
+        struct finding *x = findings_add(f, "nodes", 38, "node %d lies over %zu sockets: interleaved, so %.0f %% of reads are remote",
+                                         t->nodes[wide].os_node, n, 100 - 100.0 / (double)n);
         finding_fix(x, "firmware: NUMA on, node interleaving off (AMD: NPS1 or more); kernel: no numa=off");
     }
 }
@@ -148,7 +149,8 @@ static void judge_binding(struct findings *f, const struct topology *t, const st
     const bool refused = s->bind_error && s->bind_error != -ENOSYS;
 
     if (!has_more_nodes(t) || !refused) {
-        findings_add(f, "binding", 0, "%s", !s->bind_tried ? "not tried" : s->bind_error == -ENOSYS ? "a kernel without NUMA: nothing to bind"
+        findings_add(f, "binding", 0, "%s", !s->bind_tried ? "not tried"
+                     : s->bind_error == -ENOSYS ? "a kernel without NUMA: nothing to bind"
                      : refused ? "refused, but there is one node" : "memory can be bound to nodes");
         return;
     }
@@ -213,8 +215,8 @@ static void judge_huge_pages(struct findings *f, const struct topology *t, const
     } else if (n_pools == t->n_nodes) {
         findings_add(f, "huge pages", 0, "no transparent ones%s", pool);
     } else {
-        finding_fix(findings_add(f, "huge pages", 12, "none: transparent ones are %s%s", *s->thp_enabled ? s->thp_enabled : "not in this kernel",
-                                 pool),
+        finding_fix(findings_add(f, "huge pages", 12, "none: transparent ones are %s%s",
+                                 *s->thp_enabled ? s->thp_enabled : "not in this kernel", pool),
                     "%s", *s->thp_enabled ? "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
                                           : "echo PAGES > /sys/devices/system/node/nodeN/hugepages/hugepages-2048kB/nr_hugepages");
     }
@@ -251,8 +253,9 @@ static void judge_governor(struct findings *f, const struct settings *s)
         findings_add(f, "governor", 0, "performance");
     } else {
         const double cost = fixed_low ? 100 * (1 - (s->least_clock > 0 ? s->least_clock : 0.5)) : 5;
-        finding_fix(findings_add(f, "governor", cost, "%s (%s) on %zu of %zu cores%s", s->governor, *s->driver ? s->driver : "no driver named",
-                                 s->n_not_performance, s->n_governed, fixed_low ? ": the lowest frequency" : ""),
+        finding_fix(findings_add(f, "governor", cost, "%s (%s) on %zu of %zu cores%s", s->governor,
+                                 *s->driver ? s->driver : "no driver named", s->n_not_performance, s->n_governed,
+                                 fixed_low ? ": the lowest frequency" : ""),
                     "cpupower frequency-set -g performance");
     }
     /* All-core turbo of servers is 1.3 to 1.5 times their base frequency (Xeon 8480+: 3.0 and 2.0 GHz); decode hardly sees it: 15 %. */

@@ -56,8 +56,8 @@ static bool say_shortage(struct doctor *d, double cost, const char *what, uint64
     struct finding *x = NULL;
 
     if (bytes > available)
-        x = findings_add(&d->findings, "model", cost, "%s: %.2f GB needed, %.2f are available: %.2f too few", what, gb(bytes), gb(available),
-                         gb(bytes - available));
+        x = findings_add(&d->findings, "model", cost, "%s: %.2f GB needed, %.2f are available: %.2f too few", what, gb(bytes),
+                         gb(available), gb(bytes - available));
     else if (lack)
         x = findings_add(&d->findings, "model", cost, "%s: node %d needs %.2f GB and has %.2f free: %.2f too few", what,
                          t->nodes[node].os_node, gb(share), gb(t->nodes[node].free_bytes), gb(lack));

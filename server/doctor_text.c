@@ -18,6 +18,11 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 static const char *plural(size_t n)
 {
     return n == 1 ? "" : "s";
@@ -48,15 +53,15 @@ static void append_cpu(struct buf *out, const struct doctor *d)
 
     buf_printf(out, "%-10s%s%s\n", "CPU", *d->settings.cpu_name ? d->settings.cpu_name : "unknown",
                d->settings.is_guest ? ", in a virtual machine" : "");
-    buf_printf(out, "%-10s%zu core%s on %zu node%s, %zu socket%s", "", n_cores, plural(n_cores), t->n_nodes, plural(t->n_nodes), t->n_packages,
-               plural(t->n_packages));
+    buf_printf(out, "%-10s%zu core%s on %zu node%s, %zu socket%s", "", n_cores, plural(n_cores), t->n_nodes, plural(t->n_nodes),
+               t->n_packages, plural(t->n_packages));
     append_clusters(out, d);
     if (t->threads_per_core > 1)
         buf_printf(out, "; %zu threads a core, of which workers use one", t->threads_per_core);
     buf_printf(out, "\n%-10s", "caches");
     if (t->llc_total_bytes)
-        buf_printf(out, "L2 %.2f MiB, last level %.0f MiB, %.0f MiB in all\n", (double)t->l2_bytes / (1 << 20), (double)t->llc_bytes / (1 << 20),
-                   (double)t->llc_total_bytes / (1 << 20));
+        buf_printf(out, "L2 %.2f MiB, last level %.0f MiB, %.0f MiB in all\n", mib(t->l2_bytes), mib(t->llc_bytes),
+                   mib(t->llc_total_bytes));
     else
         buf_puts(out, "the kernel does not say\n");
 }

@@ -46,8 +46,8 @@ class Doctor(unittest.TestCase):
 
     def test_healthy_server(self):
         text = self.examine("xeon-2s-snc2", 0)
-        for clue in ("Platinum 8480+", "112 cores on 4 nodes, 2 sockets (SNC2)", "scalar, avx2, avx512, avx512bf16, amx\n", "210 MiB in all",
-                     "\nOK    numa_balancing  off\n", "\nNothing to change.\n"):
+        for clue in ("Platinum 8480+", "112 cores on 4 nodes, 2 sockets (SNC2)", "scalar, avx2, avx512, avx512bf16, amx\n",
+                     "210 MiB in all", "\nOK    numa_balancing  off\n", "\nNothing to change.\n"):
             self.assertIn(clue, text)
         self.assertNotIn("WARN", text)
 
@@ -107,7 +107,7 @@ class Doctor(unittest.TestCase):
         report = json.loads(doctor("--json", MODEL).stdout)
         self.assertGreater(report["read_gb_per_s"], 0)
         self.assertGreater(report["model"]["weight_bytes"], 90e6)
-        bench = subprocess.run([BINARY, "bench", MODEL, "-p", "8", "-n", "0", "-r", "1", "--json"], capture_output=True, text=True, timeout=120)
+        bench = subprocess.run([BINARY, "bench", MODEL, "-p", "8", "-n", "0", "-r", "1", "--json"], capture_output=True, timeout=120)
         best = [level["level"] for level in report["levels"] if level["on"]][-1]
         self.assertEqual(json.loads(bench.stdout)["isa"], best)
         unmeasured = doctor("--no-measure")
@@ -115,7 +115,8 @@ class Doctor(unittest.TestCase):
 
     def test_bad_input(self):
         for words, status, clue in ((("--root", "/none"), 1, "no machine is recorded there"), (("/none.gguf",), 1, "none.gguf"),
-                                    (("--frobnicate",), 2, "--frobnicate"), ((MODEL, "more"), 2, "more"), (("README.md",), 1, "not a GGUF file")):
+                                    (("--frobnicate",), 2, "--frobnicate"), ((MODEL, "more"), 2, "more"),
+                                    (("README.md",), 1, "not a GGUF file")):
             with self.subTest(words=words):
                 done = doctor(*words)
                 self.assertEqual((done.returncode, done.stdout), (status, ""), done.stderr)

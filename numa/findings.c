@@ -90,8 +90,11 @@ static void judge_interleaving(struct findings *f, const struct topology *t, con
     for (size_t i = 0; i < t->n_nodes; i++)
         wide = t->nodes[i].n_packages > t->nodes[wide].n_packages ? i : wide;
     if (t->nodes[wide].n_packages <= 1) {
-        findings_add(f, "nodes", 0, "%zu node%s on %zu socket%s", t->n_nodes, t->n_nodes == 1 ? "" : "s", t->n_packages,
-                     t->n_packages == 1 ? "" : "s");
+        char sockets[48] = "";
+
+        if (t->n_packages)
+            snprintf(sockets, sizeof(sockets), " on %zu socket%s", t->n_packages, t->n_packages == 1 ? "" : "s");
+        findings_add(f, "nodes", 0, "%zu node%s%s", t->n_nodes, t->n_nodes == 1 ? "" : "s", sockets);
     } else if (s->is_guest) {
         findings_add(f, "nodes", 0, "one node over %zu sockets, as the virtual machine has it: the host's nodes are not visible",
                      t->nodes[wide].n_packages);

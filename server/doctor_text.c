@@ -53,8 +53,9 @@ static void append_cpu(struct buf *out, const struct doctor *d)
 
     buf_printf(out, "%-10s%s%s\n", "CPU", *d->settings.cpu_name ? d->settings.cpu_name : "unknown",
                d->settings.is_guest ? ", in a virtual machine" : "");
-    buf_printf(out, "%-10s%zu core%s on %zu node%s, %zu socket%s", "", n_cores, plural(n_cores), t->n_nodes, plural(t->n_nodes),
-               t->n_packages, plural(t->n_packages));
+    buf_printf(out, "%-10s%zu core%s on %zu node%s", "", n_cores, plural(n_cores), t->n_nodes, plural(t->n_nodes));
+    if (t->n_packages)
+        buf_printf(out, ", %zu socket%s", t->n_packages, plural(t->n_packages));
     append_clusters(out, d);
     if (t->threads_per_core > 1)
         buf_printf(out, "; %zu threads a core, of which workers use one", t->threads_per_core);
@@ -106,7 +107,11 @@ static void append_nodes(struct buf *out, const struct doctor *d)
     for (size_t i = 0; i < t->n_nodes && i < MOST_NODES; i++) {
         const struct topology_node *n = &t->nodes[i];
 
-        buf_printf(out, "%-10d%6d %6zu %10.1f %10.1f %12llu", n->os_node, n->package, n->n_cpus, gb(n->total_bytes), gb(n->free_bytes),
+        if (n->package < 0)
+            buf_printf(out, "%-10d%6s", n->os_node, "-");
+        else
+            buf_printf(out, "%-10d%6d", n->os_node, n->package);
+        buf_printf(out, " %6zu %10.1f %10.1f %12llu", n->n_cpus, gb(n->total_bytes), gb(n->free_bytes),
                    (unsigned long long)d->settings.huge_pages[i].n);
         if (measured)
             buf_printf(out, " %10.1f", d->reads.node[i] / 1e9);

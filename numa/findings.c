@@ -35,15 +35,6 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
-static size_t count_cores(const struct topology *t)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < t->n_nodes; i++)
-        n += t->nodes[i].n_cpus;
-    return n;
-}
-
 static bool has_more_nodes(const struct topology *t)
 {
     return t->n_cpu_nodes > 1;
@@ -52,7 +43,7 @@ static bool has_more_nodes(const struct topology *t)
 /* Cores that a cpuset or taskset keeps from us: the share of the machine that is not used. */
 static void judge_cpuset(struct findings *f, const struct topology *t)
 {
-    const size_t n = count_cores(t);
+    const size_t n = topology_count_cores(t);
     const double cost = t->n_online_cores > n ? 100.0 * (double)(t->n_online_cores - n) / (double)t->n_online_cores : 0;
     struct finding *x;
 
@@ -67,7 +58,7 @@ static void judge_cpuset(struct findings *f, const struct topology *t)
 /* Threads are stopped for the rest of each period once the quota is used up, so the workers get what the quota says. */
 static void judge_quota(struct findings *f, const struct topology *t)
 {
-    const double n = (double)count_cores(t);
+    const double n = (double)topology_count_cores(t);
     const double cost = t->cpu_quota > 0 && t->cpu_quota < n ? 100 * (1 - t->cpu_quota / n) : 0;
 
     if (t->cpu_quota == 0) {
@@ -109,7 +100,7 @@ static void judge_interleaving(struct findings *f, const struct topology *t, con
 /* Their reads are remote, at less than half the rate (6980P: 247 of 554 GB/s), and one memory serves more cores. */
 static void judge_guests(struct findings *f, const struct topology *t)
 {
-    const size_t n = count_cores(t);
+    const size_t n = topology_count_cores(t);
     size_t n_guests = 0;
 
     for (size_t i = 0; i < t->n_nodes; i++)

@@ -64,6 +64,9 @@ int topology_select(struct topology *t, const char *list);
 /* Replace the nodes by `n` virtual ones over the same CPUs, dealt round in contiguous runs (several nodes may share a CPU). */
 int topology_make_virtual(struct topology *t, size_t n);
 
+/* Of all nodes. */
+size_t topology_count_cores(const struct topology *t);
+
 /* Workers when the user names no number: one a core, but no more than the cgroup grants CPUs (then a log line says so): a worker that
  * is stopped for the rest of a period keeps all others waiting at the next barrier. At least 1. */
 size_t topology_default_threads(const struct topology *t);

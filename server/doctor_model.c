@@ -29,11 +29,9 @@ static double gb(uint64_t bytes)
 /* The node that is shortest of memory when `bytes` are dealt by cores, and by how much; 0: they fit. */
 static uint64_t find_shortage(const struct topology *t, uint64_t bytes, size_t *node, uint64_t *share)
 {
-    size_t n_cores = 0;
+    const size_t n_cores = topology_count_cores(t);
     uint64_t worst = 0;
 
-    for (size_t v = 0; v < t->n_nodes; v++)
-        n_cores += t->nodes[v].n_cpus;
     for (size_t v = 0; v < t->n_nodes; v++) {
         const uint64_t needed = (uint64_t)((double)bytes * (double)t->nodes[v].n_cpus / (double)n_cores);
 
@@ -87,9 +85,8 @@ int doctor_weigh_model(struct doctor *d, const char *path)
     if (say_shortage(d, 100, "the weights do not fit", m->weight_bytes,
                      "a smaller quantisation, more nodes, or free memory (numastat -m shows what fills it)"))
         return 0;
-    const struct findings *f = &d->findings;
     if (say_shortage(d, 0, "a whole context does not fit", m->weight_bytes + m->context_bytes, "a shorter --ctx, or --kv-type q8")) {
-        d->findings.items[f->n - 1].level = FINDING_WARN;
+        d->findings.items[d->findings.n - 1].level = FINDING_WARN;
         return 0;
     }
     findings_add(&d->findings, "model", 0, "fits: %.2f GB of weights, %.2f GB for a context of %zu tokens", gb(m->weight_bytes),

@@ -28,15 +28,6 @@ static const char *plural(size_t n)
     return n == 1 ? "" : "s";
 }
 
-static size_t count_cores(const struct topology *t)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < t->n_nodes; i++)
-        n += t->nodes[i].n_cpus;
-    return n;
-}
-
 /* "SNC2" and "NPS4" are what the firmware's setup calls it when a socket is several nodes. */
 static void append_clusters(struct buf *out, const struct doctor *d)
 {
@@ -49,7 +40,7 @@ static void append_clusters(struct buf *out, const struct doctor *d)
 static void append_cpu(struct buf *out, const struct doctor *d)
 {
     const struct topology *t = &d->topology;
-    const size_t n_cores = count_cores(t);
+    const size_t n_cores = topology_count_cores(t);
 
     buf_printf(out, "%-10s%s%s\n", "CPU", *d->settings.cpu_name ? d->settings.cpu_name : "unknown",
                d->settings.is_guest ? ", in a virtual machine" : "");

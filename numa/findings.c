@@ -35,15 +35,6 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
-static size_t count_cores(const struct topology *t)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < t->n_nodes; i++)
-        n += t->nodes[i].n_cpus;
-    return n;
-}
-
 static bool has_more_nodes(const struct topology *t)
 {
     return t->n_cpu_nodes > 1;
@@ -52,7 +43,7 @@ static bool has_more_nodes(const struct topology *t)
 /* Cores that a cpuset or taskset keeps from us: the share of the machine that is not used. */
 static void judge_cpuset(struct findings *f, const struct topology *t)
 {
-    const size_t n = count_cores(t);
+    const size_t n = topology_count_cores(t);
     const double cost = t->n_online_cores > n ? 100.0 * (double)(t->n_online_cores - n) / (double)t->n_online_cores : 0;
     struct finding *x;
 
@@ -61,13 +52,13 @@ static void judge_cpuset(struct findings *f, const struct topology *t)
         return;
     }
     x = findings_add(f, "cpuset", cost, "this process may use %zu of %zu cores (cpuset or taskset)", n, t->n_online_cores);
-    finding_fix(x, "start it without taskset; docker: without --cpuset-cpus; systemd: AllowedCPUs=  (nothing, if that is the intention)");
+    finding_fix(x, "no taskset; docker: no --cpuset-cpus; systemd: AllowedCPUs=  (nothing, if it is meant so)");
 }
 
 /* Threads are stopped for the rest of each period once the quota is used up, so the workers get what the quota says. */
 static void judge_quota(struct findings *f, const struct topology *t)
 {
-    const double n = (double)count_cores(t);
+    const double n = (double)topology_count_cores(t);
     const double cost = t->cpu_quota > 0 && t->cpu_quota < n ? 100 * (1 - t->cpu_quota / n) : 0;
 
     if (t->cpu_quota == 0) {
@@ -90,22 +81,26 @@ static void judge_interleaving(struct findings *f, const struct topology *t, con
     for (size_t i = 0; i < t->n_nodes; i++)
         wide = t->nodes[i].n_packages > t->nodes[wide].n_packages ? i : wide;
     if (t->nodes[wide].n_packages <= 1) {
-        findings_add(f, "nodes", 0, "%zu node%s on %zu socket%s", t->n_nodes, t->n_nodes == 1 ? "" : "s", t->n_packages,
-                     t->n_packages == 1 ? "" : "s");
+        char sockets[48] = "";
+
+        if (t->n_packages)
+            snprintf(sockets, sizeof(sockets), " on %zu socket%s", t->n_packages, t->n_packages == 1 ? "" : "s");
+        findings_add(f, "nodes", 0, "%zu node%s%s", t->n_nodes, t->n_nodes == 1 ? "" : "s", sockets);
     } else if (s->is_guest) {
         findings_add(f, "nodes", 0, "one node over %zu sockets, as the virtual machine has it: the host's nodes are not visible",
                      t->nodes[wide].n_packages);
     } else {
-        struct finding *x = findings_add(f, "nodes", 38, "node %d lies over %zu sockets: memory is interleaved, so %.0f %% of reads are remote",
-                                         t->nodes[wide].os_node, t->nodes[wide].n_packages, 100 - 100.0 / (double)t->nodes[wide].n_packages);
-        finding_fix(x, "in the firmware's setup: NUMA on, node interleaving off (AMD: NPS1 or more); not numa=off among the kernel's options");
+        const size_t n = t->nodes[wide].n_packages;
+        struct finding *x = findings_add(f, "nodes", 38, "node %d lies over %zu sockets: interleaved, so %.0f %% of reads are remote",
+                                         t->nodes[wide].os_node, n, 100 - 100.0 / (double)n);
+        finding_fix(x, "firmware: NUMA on, node interleaving off (AMD: NPS1 or more); kernel: no numa=off");
     }
 }
 
 /* Their reads are remote, at less than half the rate (6980P: 247 of 554 GB/s), and one memory serves more cores. */
 static void judge_guests(struct findings *f, const struct topology *t)
 {
-    const size_t n = count_cores(t);
+    const size_t n = topology_count_cores(t);
     size_t n_guests = 0;
 
     for (size_t i = 0; i < t->n_nodes; i++)
@@ -114,7 +109,7 @@ static void judge_guests(struct findings *f, const struct topology *t)
         return;
     struct finding *x = findings_add(f, "memory of nodes", 55.0 * (double)n_guests / (double)n,
                                      "%zu of %zu cores are on nodes without memory for this process: they read from afar", n_guests, n);
-    finding_fix(x, "cpuset.mems as cpuset.cpus (docker: --cpuset-mems); or DIMMs for those nodes (numactl --hardware shows them)");
+    finding_fix(x, "cpuset.mems as cpuset.cpus (docker: --cpuset-mems); or DIMMs for those nodes (numactl -H)");
 }
 
 /* Rows are dealt by cores, so the smallest node bounds the model. No speed is lost as long as it fits. */
@@ -136,7 +131,7 @@ static void judge_sizes(struct findings *f, const struct topology *t)
     struct finding *x = findings_add(f, "free memory", 0, "node %d has %.1f GB free, node %d %.1f: the smallest bounds the model",
                                      a->os_node, gb(a->free_bytes), b->os_node, gb(b->free_bytes));
     x->level = FINDING_WARN;
-    finding_fix(x, "numastat -m shows what fills it; numactl --hardware whether it has fewer DIMMs");
+    finding_fix(x, "numastat -m shows what fills it, dmidecode -t memory whether it has fewer DIMMs");
 }
 
 /*
@@ -148,8 +143,9 @@ static void judge_binding(struct findings *f, const struct topology *t, const st
     const bool refused = s->bind_error && s->bind_error != -ENOSYS;
 
     if (!has_more_nodes(t) || !refused) {
-        findings_add(f, "binding", 0, s->bind_error == -ENOSYS ? "a kernel without NUMA: nothing to bind" : "memory can be bound to nodes%s",
-                     s->has_sys_nice ? "" : " (without CAP_SYS_NICE, which it needs only in containers)");
+        findings_add(f, "binding", 0, "%s", !s->bind_tried ? "not tried"
+                     : s->bind_error == -ENOSYS ? "a kernel without NUMA: nothing to bind"
+                     : refused ? "refused, but there is one node" : "memory can be bound to nodes");
         return;
     }
     struct finding *x = findings_add(f, "binding", 10, "memory cannot be bound to nodes: %s%s", strerror(-s->bind_error),
@@ -202,7 +198,9 @@ static void judge_huge_pages(struct findings *f, const struct topology *t, const
 
     if (n_free)
         snprintf(pool, sizeof(pool), "; %.1f GB free in the pools of %zu of %zu nodes", gb(n_free << 21), n_pools, t->n_nodes);
-    if (transparent && compacts) {
+    if (!s->huge_pages_known) {
+        findings_add(f, "huge pages", 0, "the kernel does not say");
+    } else if (transparent && compacts) {
         findings_add(f, "huge pages", 0, "transparent: %s%s", s->thp_enabled, pool);
     } else if (transparent) {
         finding_fix(findings_add(f, "huge pages", 4, "transparent: %s, but defrag is %s: only what happens to lie free together%s",
@@ -211,8 +209,8 @@ static void judge_huge_pages(struct findings *f, const struct topology *t, const
     } else if (n_pools == t->n_nodes) {
         findings_add(f, "huge pages", 0, "no transparent ones%s", pool);
     } else {
-        finding_fix(findings_add(f, "huge pages", 12, "none: transparent ones are %s%s", *s->thp_enabled ? s->thp_enabled : "not in this kernel",
-                                 pool),
+        finding_fix(findings_add(f, "huge pages", 12, "none: transparent ones are %s%s",
+                                 *s->thp_enabled ? s->thp_enabled : "not in this kernel", pool),
                     "%s", *s->thp_enabled ? "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
                                           : "echo PAGES > /sys/devices/system/node/nodeN/hugepages/hugepages-2048kB/nr_hugepages");
     }
@@ -249,14 +247,16 @@ static void judge_governor(struct findings *f, const struct settings *s)
         findings_add(f, "governor", 0, "performance");
     } else {
         const double cost = fixed_low ? 100 * (1 - (s->least_clock > 0 ? s->least_clock : 0.5)) : 5;
-        finding_fix(findings_add(f, "governor", cost, "%s (%s) on %zu of %zu cores%s", s->governor, *s->driver ? s->driver : "no driver named",
-                                 s->n_not_performance, s->n_governed, fixed_low ? ": the lowest frequency" : ""),
+        finding_fix(findings_add(f, "governor", cost, "%s (%s) on %zu of %zu cores%s", s->governor,
+                                 *s->driver ? s->driver : "no driver named", s->n_not_performance, s->n_governed,
+                                 fixed_low ? ": the lowest frequency" : ""),
                     "cpupower frequency-set -g performance");
     }
     /* All-core turbo of servers is 1.3 to 1.5 times their base frequency (Xeon 8480+: 3.0 and 2.0 GHz); decode hardly sees it: 15 %. */
     if (s->no_turbo)
-        finding_fix(findings_add(f, "turbo", 15, "boost frequencies are off"),
-                    "echo 0 > /sys/devices/system/cpu/intel_pstate/no_turbo   or   echo 1 > /sys/devices/system/cpu/cpufreq/boost");
+        finding_fix(findings_add(f, "turbo", 15, "boost frequencies are off"), "%s",
+                    strstr(s->driver, "intel_pstate") ? "echo 0 > /sys/devices/system/cpu/intel_pstate/no_turbo"
+                                                      : "echo 1 > /sys/devices/system/cpu/cpufreq/boost");
 }
 
 /* Other threads take their share of the cores; the average of a minute, to which fourway itself counts when it runs elsewhere. */
@@ -269,7 +269,7 @@ static void judge_load(struct findings *f, const struct topology *t, const struc
         findings_add(f, "other load", 0, "%.2f threads on %zu CPUs", s->load, t->n_online_cpus);
     else
         finding_fix(findings_add(f, "other load", cost, "%.2f threads run on %zu CPUs (last minute)", s->load, t->n_online_cpus),
-                    "ps -eo pid,psr,pcpu,args --sort=-pcpu | head    shows them");
+                    "ps -eo pid,psr,pcpu,args --sort=-pcpu | head");
 }
 
 void findings_judge(struct findings *f, const struct topology *t, const struct settings *s)

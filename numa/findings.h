@@ -1,5 +1,5 @@
 /*
- * findings.h - what is right and wrong with a machine for reading much memory on several nodes, what it costs, and the command that mends it.
+ * findings.h - what is wrong with a machine for reading much memory on several nodes, what it costs, and the command that mends it.
  *
  * A cost is an estimate: the share of the speed that this machine would have without the fault, in percent, of decode or of prefill,
  * whichever loses more. Where each comes from stands beside it in findings.c.

@@ -65,6 +65,7 @@ static void read_cpuinfo(struct settings *s, const char *root)
 
 static void read_huge_pages(struct settings *s, const struct topology *t, const char *root)
 {
+    s->huge_pages_known = *s->thp_enabled || read_number(root, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages") >= 0;
     for (size_t i = 0; i < t->n_nodes; i++) {
         char path[128];
 
@@ -154,7 +155,8 @@ void settings_read(struct settings *s, const struct topology *t, const char *roo
     capabilities = sysfs_read_text(text, "%s/proc/self/status", root) ? NULL : strstr(text, key);
     if (capabilities)
         s->has_sys_nice = strtoull(capabilities + strlen(key), NULL, 16) >> CAP_SYS_NICE_BIT & 1;
-    if (!*root)
+    s->bind_tried = !*root;
+    if (s->bind_tried)
         s->bind_error = try_to_bind(t->nodes[0].os_node);
     if (!sysfs_read_text(text, "%s/proc/loadavg", root))
         s->load = strtod(text, NULL);

@@ -18,6 +18,7 @@ struct settings {
     int numa_balancing, zone_reclaim_mode, overcommit_memory;       /* or SETTINGS_UNKNOWN */
     uint64_t commit_left_bytes;     /* what overcommit_memory 2 lets all processes map more; UINT64_MAX if unknown */
     char thp_enabled[SETTINGS_WORD], thp_defrag[SETTINGS_WORD];     /* the word in brackets; "" where the kernel has none */
+    bool huge_pages_known;          /* false: no /sys/kernel/mm to read, as in some containers */
     struct { uint64_t n, n_free; } huge_pages[TOPOLOGY_MAX_NODES];  /* of 2 MiB, in the pool of each of t->nodes */
 
     size_t n_governed;              /* cores with a frequency governor */
@@ -28,7 +29,8 @@ struct settings {
 
     uint64_t memory_limit_bytes;    /* of the cgroup; UINT64_MAX: none */
     bool has_sys_nice;              /* CAP_SYS_NICE is effective */
-    int bind_error;                 /* binding memory to a node: 0, or the negative errno that the kernel gave; 0 for another root */
+    bool bind_tried;                /* whether memory can be bound to a node: only on this machine */
+    int bind_error;                 /* 0, or the negative errno that the kernel gave */
     double load;                    /* runnable threads, average of the last minute, of the machine; 0 if unknown */
 };
 

@@ -174,9 +174,12 @@ int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes,
             *free_bytes += kib * 1024;
     }
     if (!sysfs_read_list(&with_memory, "%s/sys/devices/system/node/has_memory", root) && id_set_count(&with_memory) == 1 &&
-        id_set_has(&with_memory, os_node) && !sysfs_read_text(text, "%s/proc/meminfo", root) &&
-        sysfs_find_number(text, "MemAvailable:", &kib))
-        *free_bytes = kib * 1024;
+        id_set_has(&with_memory, os_node) && !sysfs_read_text(text, "%s/proc/meminfo", root)) {
+        if (sysfs_find_number(text, "MemAvailable:", &kib))
+            *free_bytes = kib * 1024;
+        if (sysfs_find_number(text, "MemTotal:", &kib))
+            *total_bytes = kib * 1024;
+    }
     for (unsigned shift = 21; shift <= 30; shift += 9) {
         const uint64_t huge = sysfs_free_huge_bytes(root, os_node, shift);
         *free_bytes = huge > *free_bytes ? huge : *free_bytes;

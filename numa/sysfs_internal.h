@@ -57,7 +57,7 @@ bool sysfs_find_number(const char *text, const char *key, uint64_t *value);
 /*
  * A node's memory, and how much of it an arena can still get: what is free or holds page cache (a file just copied here fills
  * memory with it, and the kernel drops it for us), or the free pages of a pool of huge ones, whichever is more: an arena takes one kind.
- * Where only one node has memory, MemAvailable says the former better: it knows watermarks and balloons.
+ * Where only one node has memory, /proc/meminfo says it better: it knows watermarks and what a balloon gave back.
  */
 int sysfs_read_node_memory(const char *root, int os_node, uint64_t *total_bytes, uint64_t *free_bytes);
 uint64_t sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift);     /* of pages of 2^21 or 2^30 bytes */

@@ -67,6 +67,9 @@ int topology_make_virtual(struct topology *t, size_t n);
 /* Keep part `part` of `n_parts` equal ones, in the order of the nodes; n_parts must divide their number, else -EINVAL (logged). */
 int topology_keep_part(struct topology *t, size_t part, size_t n_parts);
 
+/* Of all nodes. */
+size_t topology_count_cores(const struct topology *t);
+
 /* Workers when the user names no number: one a core, but no more than the cgroup grants CPUs (then a log line says so): a worker that
  * is stopped for the rest of a period keeps all others waiting at the next barrier. At least 1. */
 size_t topology_default_threads(const struct topology *t);

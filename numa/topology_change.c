@@ -146,7 +146,7 @@ static size_t list_cores(const struct topology *t, struct core *cores)
     return n;
 }
 
-static size_t count_cores(const struct topology *t)
+size_t topology_count_cores(const struct topology *t)
 {
     size_t n = 0;
 
@@ -172,7 +172,7 @@ static int take_cores(struct topology_node *node, const struct core *cores, size
 int topology_make_virtual(struct topology *t, size_t n)
 {
     struct topology v = *t;
-    const size_t n_cores = count_cores(t);
+    const size_t n_cores = topology_count_cores(t);
     uint64_t total_bytes = 0, free_bytes = 0;
 
     if (n < 1 || n > TOPOLOGY_MAX_NODES) {
@@ -213,7 +213,7 @@ int topology_make_virtual(struct topology *t, size_t n)
 
 size_t topology_default_threads(const struct topology *t)
 {
-    const size_t n_cores = count_cores(t);
+    const size_t n_cores = topology_count_cores(t);
 
     if (t->cpu_quota == 0 || t->cpu_quota >= (double)n_cores)
         return n_cores;

@@ -2,7 +2,9 @@
  * cmd_doctor.c - `fourway doctor [MODEL]`: what of this machine costs speed, and how to mend it.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "server/commands.h"
@@ -18,11 +20,23 @@ static bool any_fail(const struct findings *f)
     return false;
 }
 
+static bool has_machine(const char *root)
+{
+    char path[4096];
+    const int n = snprintf(path, sizeof(path), "%s/sys/devices/system/cpu/online", root);
+
+    if (!*root || (n < (int)sizeof(path) && !access(path, R_OK)))
+        return true;
+    log_error("--root %.200s: no machine is recorded there (no sys/devices/system/cpu/online below it): see 'fourway doctor --help'", root);
+    return false;
+}
+
 /* `path` of a model, or NULL. Returns the exit status. */
 static int examine(struct doctor *d, const char *path, bool measure, bool json)
 {
+    if (!has_machine(d->root))
+        return 1;
     int err = topology_read(&d->topology, d->root);
-
     if (err)
         return 1;
     settings_read(&d->settings, &d->topology, d->root);

@@ -43,8 +43,8 @@ static json_t *nodes_json(const struct doctor *d)
             json_array_append_new(cpus, json_integer(n->cpus[c]));
         for (size_t j = 0; j < t->n_nodes; j++)
             json_array_append_new(distances, json_integer(t->distance[i][j]));
-        json_array_append_new(nodes, json_pack("{s:i, s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "node", n->os_node, "socket", n->package,
-                                               "cpus", cpus, "guest_cpus", (json_int_t)n->n_guest_cpus,
+        json_array_append_new(nodes, json_pack("{s:i, s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "node", n->os_node,
+                                               "socket", n->package, "cpus", cpus, "guest_cpus", (json_int_t)n->n_guest_cpus,
                                                "total_bytes", (json_int_t)n->total_bytes, "free_bytes", (json_int_t)n->free_bytes,
                                                "huge_pages", (json_int_t)d->settings.huge_pages[i].n,
                                                "free_huge_pages", (json_int_t)d->settings.huge_pages[i].n_free,

@@ -97,7 +97,9 @@ static double average(const double *values, size_t n)
     return sum / (double)n;
 }
 
-/* Rows are dealt by cores, so all wait for the node that reads least for its cores. Below 80 % of the others is a fault (a DIMM, a link). */
+/*
+ * Rows are dealt by cores, so all wait for the node that reads least for its cores. Below 80 % of the others is a fault (a DIMM, a link).
+ */
 static void judge(struct doctor *d)
 {
     const struct topology *t = &d->topology;

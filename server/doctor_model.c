@@ -8,7 +8,7 @@
 
 /*
  * Beyond the file's encoding: panels of K-quants take 148 for 144 bytes, and scratch for a step of 512 tokens a few dozen MB. 5 % in all
- * is the reserve that the loader's refusal has been seen to need; `serve` counts exactly.
+ * is a guess on the safe side; `serve` counts exactly.
  */
 enum { MORE_PERCENT = 5 };
 
@@ -29,11 +29,9 @@ static double gb(uint64_t bytes)
 /* The node that is shortest of memory when `bytes` are dealt by cores, and by how much; 0: they fit. */
 static uint64_t find_shortage(const struct topology *t, uint64_t bytes, size_t *node, uint64_t *share)
 {
-    size_t n_cores = 0;
+    const size_t n_cores = topology_count_cores(t);
     uint64_t worst = 0;
 
-    for (size_t v = 0; v < t->n_nodes; v++)
-        n_cores += t->nodes[v].n_cpus;
     for (size_t v = 0; v < t->n_nodes; v++) {
         const uint64_t needed = (uint64_t)((double)bytes * (double)t->nodes[v].n_cpus / (double)n_cores);
 
@@ -56,8 +54,8 @@ static bool say_shortage(struct doctor *d, double cost, const char *what, uint64
     struct finding *x = NULL;
 
     if (bytes > available)
-        x = findings_add(&d->findings, "model", cost, "%s: %.2f GB needed, %.2f are available: %.2f too few", what, gb(bytes), gb(available),
-                         gb(bytes - available));
+        x = findings_add(&d->findings, "model", cost, "%s: %.2f GB needed, %.2f are available: %.2f too few", what, gb(bytes),
+                         gb(available), gb(bytes - available));
     else if (lack)
         x = findings_add(&d->findings, "model", cost, "%s: node %d needs %.2f GB and has %.2f free: %.2f too few", what,
                          t->nodes[node].os_node, gb(share), gb(t->nodes[node].free_bytes), gb(lack));
@@ -85,11 +83,10 @@ int doctor_weigh_model(struct doctor *d, const char *path)
 
     /* What cannot be loaded loses all; a shorter context loses no speed. */
     if (say_shortage(d, 100, "the weights do not fit", m->weight_bytes,
-                     "more nodes (--nodes), a smaller quantisation of the model, or free memory: numastat -m shows what fills a node"))
+                     "a smaller quantisation, more nodes, or free memory (numastat -m shows what fills it)"))
         return 0;
-    const struct findings *f = &d->findings;
     if (say_shortage(d, 0, "a whole context does not fit", m->weight_bytes + m->context_bytes, "a shorter --ctx, or --kv-type q8")) {
-        d->findings.items[f->n - 1].level = FINDING_WARN;
+        d->findings.items[d->findings.n - 1].level = FINDING_WARN;
         return 0;
     }
     findings_add(&d->findings, "model", 0, "fits: %.2f GB of weights, %.2f GB for a context of %zu tokens", gb(m->weight_bytes),

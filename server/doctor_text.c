@@ -18,18 +18,14 @@ static double gb(uint64_t bytes)
     return (double)bytes / 1e9;
 }
 
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 static const char *plural(size_t n)
 {
     return n == 1 ? "" : "s";
-}
-
-static size_t count_cores(const struct topology *t)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < t->n_nodes; i++)
-        n += t->nodes[i].n_cpus;
-    return n;
 }
 
 /* "SNC2" and "NPS4" are what the firmware's setup calls it when a socket is several nodes. */
@@ -44,19 +40,20 @@ static void append_clusters(struct buf *out, const struct doctor *d)
 static void append_cpu(struct buf *out, const struct doctor *d)
 {
     const struct topology *t = &d->topology;
-    const size_t n_cores = count_cores(t);
+    const size_t n_cores = topology_count_cores(t);
 
     buf_printf(out, "%-10s%s%s\n", "CPU", *d->settings.cpu_name ? d->settings.cpu_name : "unknown",
                d->settings.is_guest ? ", in a virtual machine" : "");
-    buf_printf(out, "%-10s%zu core%s on %zu node%s, %zu socket%s", "", n_cores, plural(n_cores), t->n_nodes, plural(t->n_nodes), t->n_packages,
-               plural(t->n_packages));
+    buf_printf(out, "%-10s%zu core%s on %zu node%s", "", n_cores, plural(n_cores), t->n_nodes, plural(t->n_nodes));
+    if (t->n_packages)
+        buf_printf(out, ", %zu socket%s", t->n_packages, plural(t->n_packages));
     append_clusters(out, d);
     if (t->threads_per_core > 1)
         buf_printf(out, "; %zu threads a core, of which workers use one", t->threads_per_core);
     buf_printf(out, "\n%-10s", "caches");
     if (t->llc_total_bytes)
-        buf_printf(out, "L2 %.2f MiB, last level %.0f MiB, %.0f MiB in all\n", (double)t->l2_bytes / (1 << 20), (double)t->llc_bytes / (1 << 20),
-                   (double)t->llc_total_bytes / (1 << 20));
+        buf_printf(out, "L2 %.2f MiB, last level %.0f MiB, %.0f MiB in all\n", mib(t->l2_bytes), mib(t->llc_bytes),
+                   mib(t->llc_total_bytes));
     else
         buf_puts(out, "the kernel does not say\n");
 }
@@ -97,15 +94,19 @@ static void append_nodes(struct buf *out, const struct doctor *d)
     const bool measured = d->reads.local > 0;
 
     buf_printf(out, "\n%-10s%6s %6s %10s %10s %12s%s%s\n", "node", "socket", "cores", "GB", "GB free", "2 MiB pages",
-               measured ? "  GB/s read" : "", t->n_nodes <= MOST_DISTANCES ? "   distances" : "");
+               measured ? "  GB/s read" : "", t->n_nodes <= MOST_DISTANCES ? "  distances" : "");
     for (size_t i = 0; i < t->n_nodes && i < MOST_NODES; i++) {
         const struct topology_node *n = &t->nodes[i];
 
-        buf_printf(out, "%-10d%6d %6zu %10.1f %10.1f %12llu", n->os_node, n->package, n->n_cpus, gb(n->total_bytes), gb(n->free_bytes),
+        if (n->package < 0)
+            buf_printf(out, "%-10d%6s", n->os_node, "-");
+        else
+            buf_printf(out, "%-10d%6d", n->os_node, n->package);
+        buf_printf(out, " %6zu %10.1f %10.1f %12llu", n->n_cpus, gb(n->total_bytes), gb(n->free_bytes),
                    (unsigned long long)d->settings.huge_pages[i].n);
         if (measured)
             buf_printf(out, " %10.1f", d->reads.node[i] / 1e9);
-        buf_puts(out, t->n_nodes <= MOST_DISTANCES ? "  " : "");
+        buf_puts(out, t->n_nodes <= MOST_DISTANCES ? " " : "");
         append_distances(out, t, i);
         buf_putc(out, '\n');
     }

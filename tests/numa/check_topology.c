@@ -469,7 +469,12 @@ static void test_huge_pages_count_as_free(void **state)
 
 static void test_whole_servers(void **state)
 {
-    static const struct { const char *name; size_t n_nodes, n_packages, n_cores, n_cpus, last; unsigned far; uint64_t llc_mib; } servers[] = {
+    static const struct {
+        const char *name;
+        size_t n_nodes, n_packages, n_cores, n_cpus, last;
+        unsigned far;
+        uint64_t llc_mib;
+    } servers[] = {
         { "xeon-2s-snc2", 4, 2, 28, 224, 111, 21, 210 },
         { "epyc-2s-nps4", 8, 2, 16, 256, 127, 32, 16 * 32 },    /* a cache for 8 cores */
         { "xeon-4s", 4, 4, 56, 448, 223, 21, 420 },

@@ -114,8 +114,10 @@ class Machine:
         yield f"{at}/topology/physical_package_id", str(package)
         yield f"{at}/topology/core_id", str(core - first)
         mib, sharing = self.l3
-        group = in_package if sharing is None else [c for c in in_package if (c % self.n_cores - first) // sharing == (core - first) // sharing]
-        caches = ((1, "Data", 48, threads), (1, "Instruction", 32, threads), (2, "Unified", self.l2, threads), (3, "Unified", mib * 1024, group))
+        sharing = sharing or self.n_cores
+        group = [c for c in in_package if (c % self.n_cores - first) // sharing == (core - first) // sharing]
+        caches = ((1, "Data", 48, threads), (1, "Instruction", 32, threads), (2, "Unified", self.l2, threads),
+                  (3, "Unified", mib * 1024, group))
         for index, (level, kind, kib, sharers) in enumerate(caches):
             cache = f"{at}/cache/index{index}"
             yield f"{cache}/level", str(level)
@@ -129,7 +131,8 @@ class Machine:
 
     def kernel_tree(self):
         total = sum(self.memory)
-        yield "proc/meminfo", (f"MemTotal:       {total:>8} kB\nMemFree:        {total // 2:>8} kB\nMemAvailable:   {total // 4 * 3:>8} kB\n"
+        yield "proc/meminfo", (f"MemTotal:       {total:>8} kB\nMemFree:        {total // 2:>8} kB\n"
+                               f"MemAvailable:   {total // 4 * 3:>8} kB\n"
                                f"CommitLimit:    {total // 2:>8} kB\nCommitted_AS:   {total // 100:>8} kB\n"
                                "HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB")
         vendor = "AuthenticAMD" if "AMD" in self.model else "GenuineIntel"
@@ -146,6 +149,7 @@ class Machine:
         yield "proc/sys/vm/zone_reclaim_mode", "0"
         yield "proc/sys/vm/overcommit_memory", "0"
         yield "proc/sys/vm/overcommit_ratio", "50"
+        yield "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0"
         yield "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never"
         yield "sys/kernel/mm/transparent_hugepage/defrag", "always defer defer+madvise [madvise] never"
         yield f"{CPU}/smt/control", "on" if self.smt > 1 else "notsupported"

@@ -135,6 +135,23 @@ static void check_refused(void **state)
     }
 }
 
+/* What a level lacks is said for those above the best one, and for no other. */
+static void check_lacks(void **state)
+{
+    bool refused;
+
+    (void)state;
+    for (int level = 0; level < ISA_COUNT; level++) {
+        const char *lack = cpu_isa_lack((enum isa)level, &refused);
+
+        assert_int_equal(lack == NULL, level <= (int)cpu_best_isa());
+        if (!lack)
+            assert_false(refused);
+        else
+            assert_true(strlen(lack) > 10);
+    }
+}
+
 static void check_resolve(void **state)
 {
     char folder[] = "/tmp/check_model_flags.XXXXXX", file[64], path[PATH_MAX];
@@ -175,7 +192,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_defaults), cmocka_unit_test(check_given), cmocka_unit_test(check_f32_implies_f32),
-        cmocka_unit_test(check_refused), cmocka_unit_test(check_resolve),
+        cmocka_unit_test(check_refused),
+        cmocka_unit_test(check_lacks), cmocka_unit_test(check_resolve),
     };
     log_set_sink(take_line, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,23 +31,29 @@
 #define F16 DTYPE_F16
 #define F32 DTYPE_F32
 
-/*                          q    k    v    o    gate up   down */
 static const struct mix { const char *name; enum tiny_kind kind; struct tiny_types types; } mixes[] = {
-    { "all kinds at a site", TINY_LLAMA,
-      { { { Q4,  BF,  F32, Q8,  Q8,  F16, BF  },
-          { BF,  Q5,  BF,  F16, BF,  Q41, Q51 } }, Q6K } },
-    { "int8 and float32", TINY_LLAMA,
-      { { { F16, Q4K, Q8,  F32, F32, Q4,  Q4K },
-          { Q6K, F32, F16, Q41, Q5,  F16, F32 } }, F32 } },
-    { "int8 and bf16", TINY_LLAMA,
-      { { { BF,  BF,  Q51, Q4,  Q4K, BF,  Q8  },
-          { Q8,  BF,  Q4,  BF,  BF,  BF,  BF  } }, BF } },
-    { "no int8 before attention", TINY_LLAMA,
-      { { { BF,  F32, F16, F32, BF,  F32, F16 },
-          { F32, BF,  BF,  BF,  F16, BF,  BF  } }, Q8 } },
-    { "straddling heads", TINY_STRADDLING,
-      { { { F32, Q8,  BF,  Q8,  F16, Q8,  F32 },
-          { Q41, F16, Q6K, F32, BF,  Q4K, Q5  } }, Q4K } },
+    /*              q    k    v    o    gate up   down */
+    { "all kinds at a site", TINY_LLAMA, {
+        .layer = { { Q4,  BF,  F32, Q8,  Q8,  F16, BF  },
+                   { BF,  Q5,  BF,  F16, BF,  Q41, Q51 } }, .head = Q6K } },
+    { "int8 and float32", TINY_LLAMA, {
+        .layer = { { F16, Q4K, Q8,  F32, F32, Q4,  Q4K },
+                   { Q6K, F32, F16, Q41, Q5,  F16, F32 } }, .head = F32 } },
+    { "int8 and bf16", TINY_LLAMA, {
+        .layer = { { BF,  BF,  Q51, Q4,  Q4K, BF,  Q8  },
+                   { Q8,  BF,  Q4,  BF,  BF,  BF,  BF  } }, .head = BF } },
+    { "no int8 before attention", TINY_LLAMA, {
+        .layer = { { BF,  F32, F16, F32, BF,  F32, F16 },
+                   { F32, BF,  BF,  BF,  F16, BF,  BF  } }, .head = Q8 } },
+    { "straddling heads", TINY_STRADDLING, {
+        .layer = { { F32, Q8,  BF,  Q8,  F16, Q8,  F32 },
+                   { Q41, F16, Q6K, F32, BF,  Q4K, Q5  } }, .head = Q4K, .heads = 8 } },
+    { "width no multiple of 32", TINY_LLAMA, {
+        .layer = { { F32, BF,  F16, Q8,  BF,  F16, Q4  },
+                   { BF,  F16, BF,  F16, F32, BF,  F32 } }, .head = BF, .width = 72, .ff = 96 } },
+    { "few rows", TINY_STRADDLING, {
+        .layer = { { BF,  F32, BF,  F16, F16, BF,  BF  },
+                   { F16, BF,  F32, BF,  BF,  BF,  F16 } }, .head = F16, .width = 8, .ff = 20 } },
 };
 
 /* Tokens of a sequence: some of the prompt, then some that count as generated; one crosses a chunk of KV. `first` go together in every

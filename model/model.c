@@ -126,8 +126,11 @@ static void lay_out_records(struct site_layout *s)
     /* As activation_stride(): an odd multiple of 64 of each of the most terms. Where there are two, records of one term lie twice that
      * apart and use every other set of the cache. */
     s->token_bytes = ((s->token_bytes + 64 * most_terms - 1) / (64 * most_terms) | 1) * 64 * most_terms;
-    for (size_t role = 0; role < ROLE_COUNT; role++)
+    for (size_t role = 0; role < ROLE_COUNT; role++) {
+        assert(s->n_terms[role] * s->bytes[role] <= s->token_bytes);
         s->bytes[role] = s->token_bytes / s->n_terms[role];
+        assert(s->bytes[role] % 64 == 0);
+    }
 }
 
 static void plan_sites(struct model *m)

@@ -8,8 +8,6 @@
 #include "tests/kernels/file_blocks.h"
 #include "tests/weights/gguf_writer.h"
 
-enum { LAYERS = 2, WIDTH = 256, FF = 512 };
-
 const char *const tiny_names[TINY_KINDS] = { "tiny llama", "tiny gemma3", "straddling heads", "wide group" };
 
 static const struct shape { const char *arch; uint64_t heads, kv_heads, head_dim; } shapes[TINY_KINDS] = {
@@ -79,20 +77,13 @@ static void add_norm(struct gguf_writer *w, const char *name, uint64_t n, struct
     gguf_writer_tensor(w, name, DTYPE_F32, 1, &n, values);
 }
 
-void tiny_model_write(const char *path, enum tiny_kind kind)
+static void write_model(const char *path, enum tiny_kind kind, uint64_t alignment, const struct tiny_types *types)
 {
-    tiny_model_write_aligned(path, kind, 32);
-}
-
-void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t alignment)
-{
-    static const enum dtype types[LAYERS][7] = {    /* q, k, v, o, gate, up, down */
-        { DTYPE_Q4_K, DTYPE_F16, DTYPE_Q6_K, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0 },
-        { DTYPE_Q5_K, DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q5_0, DTYPE_Q4_0, DTYPE_Q4_K },
-    };
     const struct shape *shape = &shapes[kind];
     const char *arch = shape->arch;
-    const uint64_t heads = shape->heads, kv_heads = shape->kv_heads, head_dim = shape->head_dim, outputs = heads * head_dim;
+    const uint64_t heads = types->heads ? types->heads : shape->heads, kv_heads = types->heads ? types->heads : shape->kv_heads, head_dim = shape->head_dim,
+                   outputs = heads * head_dim;
+    const uint64_t width = types->width ? types->width : 256, ff = types->ff ? types->ff : 512;
     const bool gemma = kind == TINY_GEMMA;
     struct gguf_writer w;
     struct rng rng;
@@ -105,9 +96,9 @@ void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t al
         gguf_writer_u32(&w, "general.alignment", (uint32_t)alignment);
 #define KEY(suffix) (snprintf(key, sizeof(key), "%s.%s", arch, suffix), key)
     gguf_writer_string(&w, "general.architecture", arch);
-    gguf_writer_u32(&w, KEY("block_count"), LAYERS);
-    gguf_writer_u32(&w, KEY("embedding_length"), WIDTH);
-    gguf_writer_u32(&w, KEY("feed_forward_length"), FF);
+    gguf_writer_u32(&w, KEY("block_count"), TINY_LAYERS);
+    gguf_writer_u32(&w, KEY("embedding_length"), (uint32_t)width);
+    gguf_writer_u32(&w, KEY("feed_forward_length"), (uint32_t)ff);
     gguf_writer_u32(&w, KEY("context_length"), 1024);
     gguf_writer_u32(&w, KEY("attention.head_count"), (uint32_t)heads);
     gguf_writer_u32(&w, KEY("attention.head_count_kv"), (uint32_t)kv_heads);
@@ -119,31 +110,51 @@ void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t al
     if (gemma)
         gguf_writer_u32(&w, KEY("attention.sliding_window_pattern"), 2);
 #undef KEY
-    add_matrix(&w, "token_embd.weight", DTYPE_Q8_0, WIDTH, TINY_VOCAB, &rng);
+    add_matrix(&w, "token_embd.weight", width % 32 ? DTYPE_F16 : DTYPE_Q8_0, width, TINY_VOCAB, &rng);
     if (!gemma)
-        add_matrix(&w, "output.weight", DTYPE_Q6_K, WIDTH, TINY_VOCAB, &rng);
-    add_norm(&w, "output_norm.weight", WIDTH, &rng);
-    for (int i = 0; i < LAYERS; i++) {
-        const enum dtype *t = types[i];
+        add_matrix(&w, "output.weight", types->head, width, TINY_VOCAB, &rng);
+    add_norm(&w, "output_norm.weight", width, &rng);
+    for (int i = 0; i < TINY_LAYERS; i++) {
+        const enum dtype *t = types->layer[i];
 #define NAME(suffix) (snprintf(name, sizeof(name), "blk.%d.%s.weight", i, suffix), name)
-        add_norm(&w, NAME("attn_norm"), WIDTH, &rng);
-        add_matrix(&w, NAME("attn_q"), t[0], WIDTH, outputs, &rng);
-        add_matrix(&w, NAME("attn_k"), t[1], WIDTH, kv_heads * head_dim, &rng);
-        add_matrix(&w, NAME("attn_v"), t[2], WIDTH, kv_heads * head_dim, &rng);
-        /* A row must be whole blocks. */
-        add_matrix(&w, NAME("attn_output"), outputs % 32 ? DTYPE_BF16 : outputs % 256 ? DTYPE_Q4_0 : t[3], outputs, WIDTH, &rng);
+        add_norm(&w, NAME("attn_norm"), width, &rng);
+        add_matrix(&w, NAME("attn_q"), t[0], width, outputs, &rng);
+        add_matrix(&w, NAME("attn_k"), t[1], width, kv_heads * head_dim, &rng);
+        add_matrix(&w, NAME("attn_v"), t[2], width, kv_heads * head_dim, &rng);
+        add_matrix(&w, NAME("attn_output"), outputs % dtype_info(t[3])->block ? DTYPE_BF16 : t[3], outputs, width, &rng);
         if (gemma) {
             add_norm(&w, NAME("attn_q_norm"), head_dim, &rng);
             add_norm(&w, NAME("attn_k_norm"), head_dim, &rng);
-            add_norm(&w, NAME("post_attention_norm"), WIDTH, &rng);
-            add_norm(&w, NAME("post_ffw_norm"), WIDTH, &rng);
+            add_norm(&w, NAME("post_attention_norm"), width, &rng);
+            add_norm(&w, NAME("post_ffw_norm"), width, &rng);
         }
-        add_norm(&w, NAME("ffn_norm"), WIDTH, &rng);
-        add_matrix(&w, NAME("ffn_gate"), t[4], WIDTH, FF, &rng);
-        add_matrix(&w, NAME("ffn_up"), t[5], WIDTH, FF, &rng);
-        add_matrix(&w, NAME("ffn_down"), t[6], FF, WIDTH, &rng);
+        add_norm(&w, NAME("ffn_norm"), width, &rng);
+        add_matrix(&w, NAME("ffn_gate"), t[4], width, ff, &rng);
+        add_matrix(&w, NAME("ffn_up"), t[5], width, ff, &rng);
+        add_matrix(&w, NAME("ffn_down"), t[6], ff, width, &rng);
 #undef NAME
     }
     gguf_writer_save(&w, path);
     gguf_writer_free(&w);
+}
+
+void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t alignment)
+{
+    static const struct tiny_types types = {
+        .layer = { { DTYPE_Q4_K, DTYPE_F16, DTYPE_Q6_K, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0 },
+                   { DTYPE_Q5_K, DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q5_0, DTYPE_Q4_0, DTYPE_Q4_K } },
+        .head = DTYPE_Q6_K,
+    };
+
+    write_model(path, kind, alignment, &types);
+}
+
+void tiny_model_write(const char *path, enum tiny_kind kind)
+{
+    tiny_model_write_aligned(path, kind, 32);
+}
+
+void tiny_model_write_types(const char *path, enum tiny_kind kind, const struct tiny_types *types)
+{
+    write_model(path, kind, 32, types);
 }

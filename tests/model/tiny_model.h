@@ -9,7 +9,9 @@
 
 #include <stdint.h>
 
-enum { TINY_VOCAB = 600 };
+#include "common/dtype.h"
+
+enum { TINY_VOCAB = 600, TINY_LAYERS = 2 };
 
 enum tiny_kind {
     TINY_LLAMA,
@@ -25,5 +27,14 @@ void tiny_model_write_aligned(const char *path, enum tiny_kind kind, uint64_t al
 
 /* Writes the file; ends the program when it cannot. The same bytes every time. */
 void tiny_model_write(const char *path, enum tiny_kind kind);
+
+/* The same with these types of weights. An output matrix of attention whose rows are no whole blocks of its type is BF16. */
+struct tiny_types {
+    enum dtype layer[TINY_LAYERS][7];       /* q, k, v, o, gate, up, down */
+    enum dtype head;
+    uint64_t width, ff;                     /* 0: 256, 512. At most 1024; rows of the other matrices must be whole blocks */
+    uint64_t heads;                         /* 0: those of the kind; else so many with a KV head each */
+};
+void tiny_model_write_types(const char *path, enum tiny_kind kind, const struct tiny_types *types);
 
 #endif

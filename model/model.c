@@ -398,12 +398,15 @@ static int take_memory(struct model *m, size_t n_pages)
 static int open_nodes(struct model *m, const struct model_options *o)
 {
     enum isa best = cpu_best_isa();
+    struct topology_reserved reserved;
     int err = topology_read(&m->topology, "");
 
     m->n_machine_nodes = m->topology.n_nodes;
     m->n_replicas = o->n_replicas ? o->n_replicas : 1;
     if (!err && o->nodes)
         err = topology_select(&m->topology, o->nodes);
+    if (!err && o->reserves_cores)
+        topology_reserve_cores(&m->topology, &reserved);
     if (!err && o->n_virtual_nodes)
         err = topology_make_virtual(&m->topology, o->n_virtual_nodes);
     if (!err)

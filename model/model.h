@@ -33,6 +33,7 @@ struct model_options {
     size_t n_virtual_nodes;     /* 0: the real ones */
     size_t replica, n_replicas; /* this copy takes its equal part of these nodes, and of the memory; 0 of 0 or of 1: all */
     enum place_pages pages;     /* of weights, KV and scratch */
+    bool reserves_cores;        /* leave those of topology_reserve_cores to other threads; not with virtual nodes, or with n_threads */
     bool isa_given;
     enum isa isa;
     bool isa_unchecked;         /* for tests that emulate instructions: isa may be above what this machine has */

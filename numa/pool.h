@@ -27,7 +27,8 @@ typedef void (*pool_fn)(const struct worker *w, void *arg);
 
 /*
  * n_threads = 0: one a physical core, or what the cgroup grants (topology_default_threads). Fewer than nodes is raised to one a node,
- * with a log line. Threads are dealt over nodes in proportion to their cores. Each worker is bound to one CPU; with more workers than CPUs to its node's CPUs, on virtual nodes then
+ * with a log line. Threads are dealt over nodes in proportion to their cores. Each worker is bound to one CPU; with more workers than
+ * CPUs to its node's CPUs, on virtual nodes then
  * to none. That holds for the caller's thread, too, from its first pool_run on (see pool_release_caller).
  * `t` stays the caller's and must outlive the pool. Returns 0, -EINVAL, -ENOMEM or -EAGAIN (logged).
  */

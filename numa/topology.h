@@ -75,15 +75,14 @@ size_t topology_count_cores(const struct topology *t);
 size_t topology_default_threads(const struct topology *t);
 
 /*
- * Cores for threads that are no workers, taken out of the lists of the node with the most cores if it has 8 or more: one for the
- * batcher, and one for HTTP and tokenizing, two from 16 cores on. A rank that shared its core with a scheduler made every exchange late.
- * HTTP gets the first cores, for there the kernel handles interrupts, too, and the batcher the next.
+ * CPUs for the threads of HTTP and tokenizing, taken out of the lists of the node with the most cores if it has 8 or more: all threads of
+ * its first core, of two from 16 cores on, for there the kernel handles interrupts, too. A worker that shares its core makes every
+ * barrier late. The batcher needs none: it is worker 0, and works while the other workers wait for it.
  */
-enum { TOPOLOGY_MAX_HTTP_CPUS = 16 };
+enum { TOPOLOGY_MAX_RESERVED = 16 };
 struct topology_reserved {
-    int batcher_cpu;                        /* -1: no node has 8 cores, nothing was reserved */
-    size_t n_http_cpus;                     /* logical CPUs: all threads of the HTTP cores */
-    int http_cpus[TOPOLOGY_MAX_HTTP_CPUS];
+    size_t n_cpus;                          /* logical ones; 0: no node has 8 cores */
+    int cpus[TOPOLOGY_MAX_RESERVED];
 };
 void topology_reserve_cores(struct topology *t, struct topology_reserved *reserved);
 

@@ -13,7 +13,7 @@
 enum { DISTANCE_LOCAL = 10, DISTANCE_REMOTE = 20 }; /* of virtual nodes */
 
 /* Below 8 cores one less costs more than a late worker. Chosen, not measured yet. */
-enum { RESERVE_MIN_CORES = 8, TWO_HTTP_MIN_CORES = 16 };
+enum { RESERVE_MIN_CORES = 8, RESERVE_TWO_MIN_CORES = 16 };
 
 static bool has_node(const struct topology *t, int os_node, size_t *index)
 {
@@ -235,17 +235,16 @@ void topology_reserve_cores(struct topology *t, struct topology_reserved *r)
 {
     struct topology_node *node = &t->nodes[0];
 
-    *r = (struct topology_reserved){ .batcher_cpu = -1 };
+    *r = (struct topology_reserved){ 0 };
     for (size_t i = 1; i < t->n_nodes; i++)
         node = t->nodes[i].n_cpus - t->nodes[i].n_guest_cpus > node->n_cpus - node->n_guest_cpus ? &t->nodes[i] : node;
-    const size_t n_own = node->n_cpus - node->n_guest_cpus, n_http = n_own >= TWO_HTTP_MIN_CORES ? 2 : 1;
+    const size_t n_own = node->n_cpus - node->n_guest_cpus, n = n_own >= RESERVE_TWO_MIN_CORES ? 2 : 1;
 
     if (n_own < RESERVE_MIN_CORES)
         return;
-    for (size_t i = 0; i < n_http * t->threads_per_core && r->n_http_cpus < TOPOLOGY_MAX_HTTP_CPUS; i++) {
+    for (size_t i = 0; i < n * t->threads_per_core && r->n_cpus < TOPOLOGY_MAX_RESERVED; i++) {
         if (node->threads[i] >= 0)
-            r->http_cpus[r->n_http_cpus++] = node->threads[i];
+            r->cpus[r->n_cpus++] = node->threads[i];
     }
-    r->batcher_cpu = node->cpus[n_http];
-    drop_cores(node, n_http + 1, t->threads_per_core);
+    drop_cores(node, n, t->threads_per_core);
 }

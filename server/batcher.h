@@ -16,7 +16,8 @@ enum {
 };
 
 struct engine_options {
-    struct model_options model;     /* max_batch at most ENGINE_MAX_BATCH (0: ENGINE_DEFAULT_BATCH); max_step_tokens and max_step_logits are set here */
+    struct model_options model;     /* max_batch at most ENGINE_MAX_BATCH (0: ENGINE_DEFAULT_BATCH); max_step_tokens and max_step_logits
+                                     * are set here */
     size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
     size_t reserve_tokens;          /* an admitted request finds room for its prompt and this many tokens more; 0: 256 */
     size_t max_waiting;             /* requests in the queue; 0: 512 */

@@ -228,7 +228,8 @@ static void print_profile(const struct result *r, size_t n, size_t n_nodes)
     }
     if (n_nodes == 1)
         return;
-    printf("\nand on the nodes, their workers on average\n%-8s %6s %6s %9s %9s %9s\n", "test", "batch", "node", "compute", "copy", "barrier");
+    printf("\nand on the nodes, their workers on average\n%-8s %6s %6s %9s %9s %9s\n", "test", "batch", "node", "compute", "copy",
+           "barrier");
     for (size_t i = 0; i < n; i++) {
         for (size_t v = 0; v < n_nodes; v++) {
             const struct node_shares s = node_shares(&r[i], v);

@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "kernels/cpu.h"
+#include "numa/affinity.h"
 #include "server/batcher.h"
 #include "server/commands.h"
 #include "server/node_choice.h"
@@ -42,6 +43,7 @@ struct server {
     struct http *http;
     size_t n_replicas;              /* or REPLICAS_AUTO */
     struct node_choice choice;
+    struct affinity all_cpus, own_cpus;
     struct replicas replicas;
     char origins[1024];
     const char *origin[MAX_ORIGINS];
@@ -156,19 +158,14 @@ static void on_ready(void *arg)
     say_ready(s);
 }
 
-/* A copy of the model for each equal part of the nodes; they load side by side. */
+/* A copy of the model for each equal part of the nodes; they load side by side. Their threads may use all CPUs but pin themselves. */
 static int start_engines(struct server *s, const struct engine_options *options)
 {
-    struct node_choice *choice = &s->choice;
-    struct engine_options shared = *options;
-    const size_t batch = options->model.max_batch ? options->model.max_batch : ENGINE_DEFAULT_BATCH;
-    int err = node_choice_make(choice, &shared.model, s->model.gguf, s->n_replicas, batch);
-    const size_t n = choice->n_replicas;
+    const size_t n = s->choice.n_replicas;
+    int err = affinity_set(&s->all_cpus);
 
-    if (err)
-        return err;
     for (size_t i = 0; i < n && !err; i++) {
-        struct engine_options o = shared;
+        struct engine_options o = *options;
         o.model.replica = i;
         o.model.n_replicas = n;
         o.model.n_threads = options->model.n_threads / n;
@@ -177,8 +174,25 @@ static int start_engines(struct server *s, const struct engine_options *options)
         err = engine_create(&s->replicas.engine[i], s->model.gguf, &o, front_on_event, s->front);
         s->replicas.n += !err;
     }
+    if (!err)
+        err = affinity_set(&s->own_cpus);
     if (err)
         log_error("the engine did not start: %s", strerror(-err));
+    return err;
+}
+
+/* Which nodes and copies; and on large nodes, a core for what is not the engine: this thread, and those of HTTP that it starts. */
+static int choose_nodes(struct server *s, struct engine_options *o)
+{
+    o->model.reserves_cores = true;
+    const size_t batch = o->model.max_batch ? o->model.max_batch : ENGINE_DEFAULT_BATCH;
+    int err = node_choice_make(&s->choice, &o->model, s->model.gguf, s->n_replicas, batch);
+
+    if (!err)
+        err = affinity_get(&s->all_cpus);
+    s->own_cpus = s->choice.reserved.n_cpus ? affinity_of(s->choice.reserved.cpus, s->choice.reserved.n_cpus) : s->all_cpus;
+    if (!err)
+        err = affinity_set(&s->own_cpus);
     return err;
 }
 
@@ -200,6 +214,8 @@ static int run(struct server *s, const char *path)
         err = http_keys_read(&s->keys, o->key_file);
     if (!err)
         err = served_model_open(&s->model, path, o->template_file, o->alias);
+    if (!err)
+        err = choose_nodes(s, &engine);
     if (!err)
         err = open_front(s);
     if (!err)

@@ -61,8 +61,8 @@ void job_post(struct job *job, unsigned message)
 }
 
 /*
- * On an engine's thread; choices of one request may be with several engines. The job lives until it has worked off the last event of each of its sequences; a reference keeps it while its
- * lock is being released.
+ * On an engine's thread; choices of one request may be with several engines. The job lives until it has worked off the last event of each
+ * of its sequences; a reference keeps it while its lock is being released.
  */
 void front_on_event(void *arg, const struct engine_event *e)
 {

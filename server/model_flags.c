@@ -54,8 +54,8 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "kv-bytes", .type = OPTION_SIZE, .out = &f->kv_bytes, .metavar = "SIZE",
           .help = "memory of the KV cache, such as 8G (default 0: four full contexts, at most a quarter of the free memory)" },
         { .name = "huge-pages", .type = OPTION_CHOICE, .out = &f->huge_pages, .choices = huge_pages_choices,
-          .help = "pages of weights and KV cache: explicit, from each node's reserved pool; thp, transparent ones; auto, explicit where a pool "
-                  "is large enough, else thp; off, 4 KiB (default auto)" },
+          .help = "pages of weights and KV cache: explicit, from each node's reserved pool; thp, transparent ones; auto, explicit where a "
+                  "pool is large enough, else thp; off, 4 KiB (default auto)" },
         { .name = "allow-nonfinite", .type = OPTION_FLAG, .out = &f->allow_nonfinite,
           .help = "load a model with NaN or infinity among its weights; requests that meet them fail (default: refuse it)" },
     };

@@ -101,6 +101,11 @@ int node_choice_make(struct node_choice *c, struct model_options *o, const struc
             say(&machine, &model, n_nodes, c->n_replicas);
         if (auto_nodes)
             o->nodes = c->nodes;
+        o->reserves_cores = o->reserves_cores && !o->n_virtual_nodes && !o->n_threads;
+        if (o->reserves_cores && auto_nodes)
+            err = topology_select(&t, c->nodes);
+        if (o->reserves_cores && !err)
+            topology_reserve_cores(&t, &c->reserved);
     }
     topology_free(&t);
     return err;

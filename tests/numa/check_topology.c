@@ -593,22 +593,20 @@ static void test_reserved_cores(void **state)
     tree_make("two-sockets");   /* 4 cores a node */
     assert_int_equal(topology_read(&t, tree_root), 0);
     topology_reserve_cores(&t, &r);
-    assert_int_equal(r.batcher_cpu, -1);
-    assert_int_equal(r.n_http_cpus, 0);
+    assert_int_equal(r.n_cpus, 0);
     assert_string_equal(cpus_of(&t, 0), "0,1,2,3");
     topology_free(&t);
 
     tree_make("four-sockets");  /* 8 cores a node, the second threads from 32 on */
     assert_int_equal(topology_read(&t, tree_root), 0);
     topology_reserve_cores(&t, &r);
-    assert_int_equal(r.n_http_cpus, 2);
-    assert_int_equal(r.http_cpus[0], 0);
-    assert_int_equal(r.http_cpus[1], 32);
-    assert_int_equal(r.batcher_cpu, 1);
-    assert_string_equal(cpus_of(&t, 0), "2,3,4,5,6,7");
-    assert_int_equal(t.nodes[0].threads[1], 34);
+    assert_int_equal(r.n_cpus, 2);
+    assert_int_equal(r.cpus[0], 0);
+    assert_int_equal(r.cpus[1], 32);
+    assert_string_equal(cpus_of(&t, 0), "1,2,3,4,5,6,7");
+    assert_int_equal(t.nodes[0].threads[1], 33);
     assert_int_equal(t.nodes[1].n_cpus, 8);
-    assert_int_equal(topology_default_threads(&t), 30);
+    assert_int_equal(topology_default_threads(&t), 31);
     topology_free(&t);
 
     tree_make("granite-2s-snc3");   /* 43, 43, 42: the first of the largest */
@@ -616,11 +614,10 @@ static void test_reserved_cores(void **state)
     assert_int_equal(topology_read(&t, tree_root), 0);
     assert_int_equal(t.n_nodes, 5);
     topology_reserve_cores(&t, &r);
-    assert_int_equal(r.n_http_cpus, 2);     /* second threads are not ours */
-    assert_int_equal(r.http_cpus[0], 43);
-    assert_int_equal(r.http_cpus[1], 44);
-    assert_int_equal(r.batcher_cpu, 45);
-    assert_int_equal(t.nodes[0].n_cpus, 40);
+    assert_int_equal(r.n_cpus, 2);          /* second threads are not ours */
+    assert_int_equal(r.cpus[0], 43);
+    assert_int_equal(r.cpus[1], 44);
+    assert_int_equal(t.nodes[0].n_cpus, 41);
     topology_free(&t);
 }
 

@@ -137,7 +137,9 @@ static void say_ready(const struct server *s)
              info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
     for (size_t i = 0; i < s->replicas.n; i++)
         start_report_placement(engine_model(s->replicas.engine[i]));
+    affinity_set(&s->all_cpus);     /* what this thread may use is asked about, too */
     start_report_settings();
+    affinity_set(&s->own_cpus);
     log_info("try: curl %s/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'%s", http_url(s->http),
              s->keys ? " -H 'Authorization: Bearer KEY'" : "");
 }

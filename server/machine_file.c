@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,15 +87,15 @@ static void fail(struct reader *r, const char *format, ...)
               what);
 }
 
-/* A number above 0 (or at least 0) times `unit`; `where` names it. */
+/* A number above 0 times `unit`; `where` names it. The bounds are beyond any machine, and within what arithmetic on rates can bear. */
 static double take_number(struct reader *r, const json_t *value, const char *where, double unit)
 {
     const double x = json_number_value(value) * unit;
 
     if (!json_is_number(value))
         fail(r, "%s is %s", where, value ? "no number" : "missing");
-    else if (!(x > 0) || !isfinite(x) || x > 1e18)
-        fail(r, "%s is %.6g: it must be above 0", where, json_number_value(value));
+    else if (!(x >= 1e-6) || x > 1e18)
+        fail(r, "%s is %.6g: it must be above 0, and what a machine can do", where, json_number_value(value));
     return x;
 }
 

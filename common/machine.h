@@ -1,7 +1,7 @@
 /*
  * machine.h - what a machine can do, as measured: what planning needs, and nothing else.
  *
- * `fourway membw --write-machine FILE` measures and writes it (server/machine_file.c; docs/membw.md has the file's fields); readers get this
+ * `fourway membw --write-machine FILE` measures and writes it (server/machine_file.c; docs/membw.md has its fields); readers get this
  * struct, checked: counts are within bounds, every rate and latency of what is there is above 0. Whoever plans needs no file and no JSON.
  */
 #ifndef FOURWAY_COMMON_MACHINE_H

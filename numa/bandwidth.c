@@ -60,8 +60,8 @@ static int size_memory(struct bandwidth *b, size_t i, uint64_t available)
     b->cache_bytes += cache;
     const uint64_t want = ((uint64_t)(ARRAYS * b->o.cache_multiple * (double)cache) / n / PART_BYTES + 1) * PART_BYTES;
     if (!room) {
-        log_error("node %d: %.3f GB are free for %zu workers, of which half may be taken; at least %.3f GB are needed: stop other programs, "
-                  "or use fewer --threads or --nodes", b->memories[i].os_node, (double)node->free_bytes / 1e9, n,
+        log_error("node %d: %.3f GB are free for %zu workers, of which half may be taken; at least %.3f GB are needed: stop other "
+                  "programs, or use fewer --threads or --nodes", b->memories[i].os_node, (double)node->free_bytes / 1e9, n,
                   2 * (double)(n * PART_BYTES) / 1e9);
         return -ENOMEM;
     }

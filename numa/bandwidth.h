@@ -66,7 +66,8 @@ uint64_t bandwidth_cache_bytes(const struct bandwidth *b);  /* last-level caches
 uint64_t bandwidth_array_bytes(const struct bandwidth *b);  /* one array of three, over all nodes */
 bool bandwidth_is_short(const struct bandwidth *b);         /* too little memory was free for cache_multiple */
 
-/* Traffic of one kind: the workers of `node` (or of all), each over its own memory. *valid (may be NULL): the arrays hold what they should. */
+/* Traffic of one kind: the workers of `node` (or of all), each over its own memory. *valid (may be NULL) becomes false if the arrays then
+ * do not hold what they should. */
 void bandwidth_stream(struct bandwidth *b, enum stream_kind kind, size_t node, struct bandwidth_rate *r, bool *valid);
 
 /* Reads by the first `n_workers` workers of a node, of their own memory. */

@@ -155,7 +155,7 @@ static int add_device(struct dmi_memory *m, const struct structure *s)
     return 0;
 }
 
-/* Length of the part of `name` that ends with the number or letter of a channel: "P0 CHANNEL A", "Node0_Channel1" of "Node0_Channel1_Dimm0". */
+/* Length of what ends with the number or letter of a channel: "P0 CHANNEL A", "Node0_Channel1" of "Node0_Channel1_Dimm0". */
 static size_t channel_word(const char *name)
 {
     const char *at = strcasestr(name, "channel");
@@ -173,8 +173,9 @@ static size_t channel_word(const char *name)
 }
 
 /*
- * Length of what "CPU0_DIMM_A1", "P1-DIMMA1" and "DIMM_P0_A0" have in common with the other slots of their channel: all but the last digits,
- * if one letter stands before those, by itself or behind "DIMM". Plain "A1" is no such name: there A is a socket, and 1 to 16 its slots.
+ * Length of what "CPU0_DIMM_A1", "P1-DIMMA1" and "DIMM_P0_A0" have in common with the other slots of their channel: all but the last
+ * digits, if one letter stands before those, by itself or behind "DIMM". Plain "A1" is no such name: there A is a socket, and 1 to 16 its
+ * slots.
  */
 static size_t letter_and_digits(const char *name)
 {

@@ -1,7 +1,8 @@
 /*
  * machine_file.c - struct machine to JSON and back.
  *
- * Reading names the field and its place ("link_gb_per_s[1][2]"), because people edit such files: to plan for a machine that they do not have.
+ * Reading names the field and its place ("link_gb_per_s[1][2]"), because people edit such files, to plan for a machine that they do not
+ * have.
  */
 #include "server/machine_file.h"
 
@@ -163,7 +164,8 @@ static void take_nodes(struct reader *r, struct machine *m, const json_t *nodes)
         fail(r, "no node has cores");
 }
 
-static void take_rows(struct reader *r, const struct machine *m, const json_t *root, const char *key, double rows[][MACHINE_MAX_NODES], double unit)
+static void take_rows(struct reader *r, const struct machine *m, const json_t *root, const char *key, double rows[][MACHINE_MAX_NODES],
+                      double unit)
 {
     const json_t *list = json_object_get(root, key);
 

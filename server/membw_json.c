@@ -24,7 +24,8 @@ static void text(struct buf *b, const char *key, const char *value)
     buf_puts(b, ", ");
 }
 
-static void rates(struct buf *b, const char *key, const struct bandwidth_rate *r, enum stream_kind first, enum stream_kind last, double unit)
+static void rates(struct buf *b, const char *key, const struct bandwidth_rate *r, enum stream_kind first, enum stream_kind last,
+                  double unit)
 {
     buf_printf(b, "\"%s\": {", key);
     for (enum stream_kind kind = first; kind <= last; kind++)
@@ -65,8 +66,8 @@ static void write_nodes(struct buf *b, const struct membw *m)
     for (size_t i = 0; i < m->n_memories; i++) {
         const struct bandwidth_memory *x = &m->memories[i];
 
-        buf_printf(b, "\n  {\"node\": %d, \"workers\": %zu, \"bytes\": %llu, \"bound\": %s, ", x->os_node, i < m->n_nodes ? m->node_workers[i] : 0,
-                   (unsigned long long)x->bytes, x->bound ? "true" : "false");
+        buf_printf(b, "\n  {\"node\": %d, \"workers\": %zu, \"bytes\": %llu, \"bound\": %s, ", x->os_node,
+                   i < m->n_nodes ? m->node_workers[i] : 0, (unsigned long long)x->bytes, x->bound ? "true" : "false");
         if (x->on_node >= 0) {
             number(b, "on_node", x->on_node);
             number(b, "in_2_mib_pages", x->huge);
@@ -82,8 +83,8 @@ static void write_nodes(struct buf *b, const struct membw *m)
 }
 
 /* A matrix of [rows][columns], a row a line. */
-static void write_matrix(struct buf *b, const char *key, const struct membw *m, double (*at)(const struct membw *m, size_t row, size_t column),
-                         size_t n_columns)
+static void write_matrix(struct buf *b, const char *key, const struct membw *m,
+                         double (*at)(const struct membw *m, size_t row, size_t column), size_t n_columns)
 {
     buf_printf(b, "\"%s\": [", key);
     for (size_t row = 0; row < m->n_nodes; row++) {

@@ -14,7 +14,8 @@
 const char *const membw_part_names[] = { "latency", "bandwidth", "matrix", "stream", "loaded", "sweep", "c2c", "barrier", "peak", NULL };
 
 /* Intel's Memory Latency Checker takes these, and so scripts know them. */
-static const unsigned delays[MEMBW_DELAYS] = { 0, 2, 8, 15, 50, 100, 200, 300, 400, 500, 700, 1000, 1300, 1700, 2500, 3500, 5000, 9000, 20000 };
+static const unsigned delays[MEMBW_DELAYS] = { 0,   2,   8,    15,   50,   100,  200,  300,  400,  500,
+                                              700, 1000, 1300, 1700, 2500, 3500, 5000, 9000, 20000 };
 
 /*
  * A whole run: samples of half a second, arrays of 4 x the last-level caches (STREAM's rule), 5 samples. A quick one: as long as one pass

@@ -45,7 +45,8 @@ static void write_cell(struct buf *b, double x, double y, double width, double h
 {
     const int red = (int)(235 - 200 * share), green = (int)(243 - 160 * share), blue = (int)(252 - 100 * share);
 
-    buf_printf(b, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"rgb(%d,%d,%d)\"/>\n", x, y, width, height, red, green, blue);
+    buf_printf(b, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"rgb(%d,%d,%d)\"/>\n", x, y, width,
+               height, red, green, blue);
     if (width >= 24)
         buf_printf(b, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"%s\">%.*f</text>\n", x + width / 2, y + height / 2 + 4,
                    share > 0.55 ? "white" : "black", value < 100, value);
@@ -105,7 +106,8 @@ static double round_up(double x)
 /* Both axes from 0, four steps each. */
 static void write_axes(struct buf *b, double x_most, double y_most, const char *x_name, const char *y_name)
 {
-    buf_printf(b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#888\"/>\n", LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT);
+    buf_printf(b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#888\"/>\n", LEFT, TOP, PLOT_WIDTH,
+               PLOT_HEIGHT);
     for (int i = 0; i <= 4; i++) {
         char text[32];
         const double x = LEFT + PLOT_WIDTH * i / 4.0, y = TOP + PLOT_HEIGHT - PLOT_HEIGHT * i / 4.0;
@@ -181,7 +183,8 @@ void membw_write_svg(struct buf *b, const struct membw *m)
                   "font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", WIDTH, height, WIDTH, height);
     buf_printf(b, "<text x=\"%d\" y=\"28\" font-size=\"16\">fourway membw: ", MARGIN);
     write_escaped(b, m->conditions.cpu);
-    buf_printf(b, ", %zu cores on %zu %s%s", m->n_workers, m->n_nodes, m->topology.is_virtual ? "virtual " : "", m->n_nodes == 1 ? "node" : "nodes");
+    buf_printf(b, ", %zu cores on %zu %s%s", m->n_workers, m->n_nodes, m->topology.is_virtual ? "virtual " : "",
+               m->n_nodes == 1 ? "node" : "nodes");
     if (m->done & MEMBW_BANDWIDTH)
         buf_printf(b, ", ALL reads %.1f GB/s", m->all[STREAM_READ].best / 1e9);
     if (m->done & MEMBW_BANDWIDTH && m->theory > 0)

@@ -8,28 +8,40 @@
 
 const char membw_rules[] =
     "How fourway membw measures\n\n"
-    "sizes      An array is 4 x the sum of the last-level caches (STREAM's rule), three of them for each node; less only when less than\n"
-    "           twice that is free, which is said. Loops of one or two arrays go over the same memory. --quick: 1 x.\n"
-    "pages      2 MiB: from the node's own pool if it has them free, else transparent ones by madvise. The share is printed.\n"
-    "placement  Memory is bound to its node (mbind) before anyone touches it; the workers that will read it touch it first; then the kernel\n"
-    "           is asked where it lies (move_pages), and less than 99 % on the node is a warning.\n"
+    "sizes      An array is 4 x the sum of the last-level caches (STREAM's rule), three of them for\n"
+    "           each node; less only when less than twice that is free, which is said. Loops of one or\n"
+    "           two arrays go over the same memory. --quick: 1 x.\n"
+    "pages      2 MiB: from the node's own pool if it has them free, else transparent ones by madvise.\n"
+    "           The share is printed.\n"
+    "placement  Memory is bound to its node (mbind) before anyone touches it; the workers that will\n"
+    "           read it touch it first; then the kernel is asked where it lies (move_pages), and less\n"
+    "           than 99 % on the node is a warning.\n"
     "pinning    One worker a physical core, pinned to it. No second hyper-thread.\n"
-    "time       All workers meet at a barrier; a sample goes from the first start to the last end and lasts at least 0.5 s (--quick: as\n"
-    "           long as one pass, at least 10 ms). Runs before the first sample find its length and do not count.\n"
-    "figures    Best of 5 samples (--quick 3, --reps N) and the median beside it; classic shapes print the best, loaded latency medians.\n"
-    "           1 MB is 10^6 bytes. Nothing is clipped: more than 100 % of the theory means that the theory is wrong.\n"
-    "bytes      As STREAM counts: what the loop names. A normal store also reads its line first: that is not counted (so 'write' may be\n"
-    "           half of what is on the bus); non-temporal stores do not.\n"
-    "mixes      1:1 is a = a + 1; 2:1 and 3:1 read one and two arrays more; triad-like is 2 reads and 1 non-temporal write.\n"
-    "           With few cores a mix may exceed ALL reads: a core can wait for a limited number of lines at once, and a written line\n"
-    "           leaves without being waited for. With all cores of a server the memory is the limit, and ALL reads is on top.\n"
-    "reads      The loop that `fourway bench` takes as its yardstick: widest loads, four streams a core, prefetched to all caches.\n"
-    "latency    Dependent loads over a random cycle, one line of every 256 bytes, all flushed before each round. Hardware prefetchers stay\n"
-    "           on (turning them off needs root); such a cycle gives them nothing to guess.\n"
-    "loaded     The same while all other workers read their own memory, with a pause of `delay` cycles after every two lines.\n"
-    "core2core  512 lines that the writer modified (HITM) or has read after a flush (HIT), loaded by the reader, dependently.\n"
+    "time       All workers meet at a barrier; a sample goes from the first start to the last end and\n"
+    "           lasts at least 0.5 s (--quick: as long as one pass, at least 10 ms). Runs before the\n"
+    "           first sample find its length and do not count.\n"
+    "figures    Best of 5 samples (--quick 3, --reps N) and the median beside it; classic shapes print\n"
+    "           the best, loaded latency medians. 1 MB is 10^6 bytes. Nothing is clipped: more than\n"
+    "           100 % of the theory means that the theory is wrong.\n"
+    "bytes      As STREAM counts: what the loop names. A normal store also reads its line first: that\n"
+    "           is not counted (so 'write' may be half of what is on the bus); non-temporal stores do\n"
+    "           not.\n"
+    "mixes      1:1 is a = a + 1; 2:1 and 3:1 read one and two arrays more; triad-like is 2 reads and\n"
+    "           1 non-temporal write. With few cores a mix may exceed ALL reads: a core can wait for a\n"
+    "           limited number of lines at once, and a written line leaves without being waited for.\n"
+    "           With all cores of a server the memory is the limit, and ALL reads is on top.\n"
+    "reads      The loop that `fourway bench` takes as its yardstick: widest loads, four streams a\n"
+    "           core, prefetched to all caches.\n"
+    "latency    Dependent loads over a random cycle, one line of every 256 bytes, all flushed before\n"
+    "           each round. Hardware prefetchers stay on (turning them off needs root); such a cycle\n"
+    "           gives them nothing to guess.\n"
+    "loaded     The same while all other workers read their own memory, with a pause of `delay` cycles\n"
+    "           after every two lines.\n"
+    "core2core  512 lines that the writer modified (HITM) or has read after a flush (HIT), loaded by\n"
+    "           the reader, dependently.\n"
     "truth      What was read is used; after each loop every element of the array written is checked.\n"
-    "quiet      Anything else that runs takes its share. Repeat, and compare the medians with the best.\n";
+    "quiet      Anything else that runs takes its share. Repeat, and compare the medians with the\n"
+    "           best.\n";
 
 static void write_share(struct buf *b, const struct membw *m, double bytes_per_s)
 {
@@ -106,8 +118,8 @@ static void write_peak(struct buf *b, const struct membw *m)
 {
     buf_printf(b, "\n%-12s %10s %10s %10s\n", "peak GOP/s", "int8", "bf16", "float32");
     for (enum isa level = 0; level <= m->o.isa; level++)
-        buf_printf(b, "%-12s %10.0f %10.0f %10.0f\n", isa_name(level), m->peak[level][ACT_Q8].best / 1e9, m->peak[level][ACT_BF16].best / 1e9,
-                   m->peak[level][ACT_F32].best / 1e9);
+        buf_printf(b, "%-12s %10.0f %10.0f %10.0f\n", isa_name(level), m->peak[level][ACT_Q8].best / 1e9,
+                   m->peak[level][ACT_BF16].best / 1e9, m->peak[level][ACT_F32].best / 1e9);
 }
 
 void membw_write_text(struct buf *b, const struct membw *m)

@@ -1,4 +1,4 @@
-/* streams.c - traffic of writes, mixes and STREAM's kind, a double at a time; and what no vector makes faster: dependent and paced loads. */
+/* streams.c - traffic of writes, mixes and STREAM's kind, a double at a time; and dependent and paced loads, the same at all levels. */
 #include <immintrin.h>
 
 #include "kernels/kernels_internal.h"

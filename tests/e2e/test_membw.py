@@ -138,7 +138,8 @@ class Membw(unittest.TestCase):
     def test_wrong_usage(self):
         for words, clue in ((("--part", "latncy"), "none of latency"), (("--part", ""), "none of"), (("--part", "latency,"), "none of"),
                             (("--format", "mcl"), "mlc"), (("--reps", "0"), "from 1"), (("--channels", "8"), "--mts"),
-                            (("--mts", "4800"), "--channels"), (("--channels", "0", "--mts", "4800"), "from 1"), (("--json", "-f", "mlc"), "--json"),
+                            (("--mts", "4800"), "--channels"), (("--channels", "0", "--mts", "4800"), "from 1"),
+                            (("--json", "-f", "mlc"), "--json"),
                             (("-f", "stream", "--part", "latency"), "shows nothing"), (("--isa", "avx9"), "avx2"), (("--qick",), "--quick"),
                             (("model.gguf",), "model.gguf"), (("--threads", "5000"), "4096"), (("--virtual-nodes", "65"), "64")):
             with self.subTest(words=words):
@@ -164,8 +165,8 @@ class Membw(unittest.TestCase):
         """Ctrl-C at any time ends it, and leaves no file."""
         with tempfile.TemporaryDirectory() as folder:
             for wait in (0.01, 0.3, 1.5):
-                process = subprocess.Popen([BINARY, "membw", "--write-machine", os.path.join(folder, "machine.json")], stdout=subprocess.PIPE,
-                                           stderr=subprocess.PIPE)
+                process = subprocess.Popen([BINARY, "membw", "--write-machine", os.path.join(folder, "machine.json")],
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                 time.sleep(wait)
                 process.send_signal(signal.SIGINT)
                 out, _ = process.communicate(timeout=60)

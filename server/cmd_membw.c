@@ -23,8 +23,11 @@ struct flags {
     const char *parts, *svg, *machine;
 };
 
-/* What a machine file holds. */
-enum { MACHINE_PARTS = MEMBW_LATENCY | MEMBW_BANDWIDTH | MEMBW_MATRIX | MEMBW_BARRIER | MEMBW_PEAK };
+/* What a machine file holds, and what the picture shows. */
+enum {
+    MACHINE_PARTS = MEMBW_LATENCY | MEMBW_BANDWIDTH | MEMBW_MATRIX | MEMBW_BARRIER | MEMBW_PEAK,
+    PICTURE_PARTS = MEMBW_LATENCY | MEMBW_MATRIX | MEMBW_LOADED | MEMBW_SWEEP,
+};
 
 static const unsigned format_parts[] = {
     [MEMBW_FORMAT_ALL] = MEMBW_ALL,
@@ -86,7 +89,11 @@ static int settle(struct flags *f)
         return 2;
     }
     if (f->svg && !f->parts)
-        f->o.parts |= MEMBW_MATRIX | MEMBW_LATENCY | MEMBW_LOADED | MEMBW_SWEEP;
+        f->o.parts |= PICTURE_PARTS;
+    if (f->svg && !(f->o.parts & PICTURE_PARTS)) {
+        log_error("--svg draws latency, matrix, loaded and sweep: --part %s has none of them", f->parts);
+        return 2;
+    }
     if (f->machine)
         f->o.parts |= MACHINE_PARTS;
     return 0;
@@ -193,7 +200,7 @@ int cmd_membw(int argc, char **argv)
     const struct command command = {
         .name = "membw",
         .usage = "membw [options]",
-        .summary = "Measures this machine's memory: latency and bandwidth between nodes, reads, writes and mixes, STREAM, latency under\n"
+        .summary = "Measures this machine's memory: latency and bandwidth between nodes, reads, writes and mixes, STREAM, latency under "
                    "load, scaling over cores, core to core; and its peak operations. A few minutes, with the machine to itself.",
         .options = options,
         .n_options = sizeof(options) / sizeof(options[0]),

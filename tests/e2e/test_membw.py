@@ -137,7 +137,8 @@ class Membw(unittest.TestCase):
 
     def test_wrong_usage(self):
         for words, clue in ((("--part", "latncy"), "none of latency"), (("--part", ""), "none of"), (("--part", "latency,"), "none of"),
-                            (("--format", "mcl"), "mlc"), (("--reps", "0"), "from 1"), (("--channels", "8"), "--mts"),
+                            (("--format", "mcl"), "mlc"), (("--svg", "a.svg", "--part", "peak,c2c"), "none of them"),
+                            (("--reps", "0"), "from 1"), (("--channels", "8"), "--mts"),
                             (("--mts", "4800"), "--channels"), (("--channels", "0", "--mts", "4800"), "from 1"),
                             (("--json", "-f", "mlc"), "--json"),
                             (("-f", "stream", "--part", "latency"), "shows nothing"), (("--isa", "avx9"), "avx2"), (("--qick",), "--quick"),
@@ -149,7 +150,7 @@ class Membw(unittest.TestCase):
                 self.assertIn(clue, done.stderr)
 
     def test_failures(self):
-        quick = ("--quick", "--reps", "1", "--part", "barrier")
+        quick = ("--quick", "--reps", "1", "--part", "matrix")
         for words, clue in ((("--nodes", "77"), "77"), (("--svg", "/nonexistent/a.svg"), "/nonexistent/a.svg"),
                             (("--write-machine", "/"), "machine file /")):
             with self.subTest(words=words):

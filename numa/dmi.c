@@ -146,8 +146,9 @@ static int add_device(struct dmi_memory *m, const struct structure *s)
     if (!m->dimms)
         return -ENOMEM;
     struct dmi_dimm *d = &m->dimms[m->n_dimms++];
-    *d = (struct dmi_dimm){ .bytes = size_bytes(s), .total_bits = width(s, 8), .data_bits = width(s, 10), .type = (uint8_t)field(s, 0x12, 1),
-                            .rated_mt_per_s = speed(s, 0x15, 0x54), .mt_per_s = speed(s, 0x20, 0x58) };
+    *d = (struct dmi_dimm){ .bytes = size_bytes(s), .total_bits = width(s, 8), .data_bits = width(s, 10),
+                            .type = (uint8_t)field(s, 0x12, 1), .rated_mt_per_s = speed(s, 0x15, 0x54),
+                            .mt_per_s = speed(s, 0x20, 0x58) };
     if (!d->mt_per_s)
         d->mt_per_s = d->rated_mt_per_s;
     string(s, 0x10, d->locator);

@@ -40,7 +40,7 @@ static void begin_panel(struct buf *b, size_t place, const char *title)
     buf_printf(b, "<g transform=\"translate(%d %d)\">\n<text x=\"%d\" y=\"20\" font-weight=\"bold\">%s</text>\n", x, y, LEFT, title);
 }
 
-/* From pale (the least) to dark blue (the most); text in what can be read on it. */
+/* From pale (nothing) to dark blue (the most), so that half as much looks like half; text in what can be read on it. */
 static void write_cell(struct buf *b, double x, double y, double width, double height, double share, double value)
 {
     const int red = (int)(235 - 200 * share), green = (int)(243 - 160 * share), blue = (int)(252 - 100 * share);
@@ -66,15 +66,12 @@ static void write_heat_map(struct buf *b, const struct membw *m, size_t place, c
                            double (*at)(const struct membw *m, size_t row, size_t column))
 {
     const double width = (double)PLOT_WIDTH / (double)m->n_memories, height = (double)PLOT_HEIGHT / (double)m->n_nodes;
-    double least = at(m, 0, 0), most = least;
+    double most = 0;
 
     begin_panel(b, place, title);
-    for (size_t v = 0; v < m->n_nodes; v++) {
-        for (size_t i = 0; i < m->n_memories; i++) {
-            least = at(m, v, i) < least ? at(m, v, i) : least;
-            most = at(m, v, i) > most ? at(m, v, i) : most;
-        }
-    }
+    for (size_t v = 0; v < m->n_nodes; v++)
+        for (size_t i = 0; i < m->n_memories; i++)
+            most = fmax(most, at(m, v, i));
     for (size_t v = 0; v < m->n_nodes; v++) {
         char name[32];
 
@@ -82,7 +79,7 @@ static void write_heat_map(struct buf *b, const struct membw *m, size_t place, c
         write_label(b, LEFT - 8, TOP + height * ((double)v + 0.5) + 4, "end", name);
         for (size_t i = 0; i < m->n_memories; i++)
             write_cell(b, LEFT + width * (double)i, TOP + height * (double)v, width, height,
-                       most > least ? (at(m, v, i) - least) / (most - least) : 0.5, at(m, v, i));
+                       at(m, v, i) / most, at(m, v, i));
     }
     for (size_t i = 0; i < m->n_memories; i++) {
         char name[32];
@@ -169,6 +166,9 @@ static void write_sweep(struct buf *b, const struct membw *m, size_t place)
         for (size_t i = 0; i < m->n_sweep[v]; i++)
             write_point(b, false, (double)m->sweep[v][i].cores, x_most, m->sweep[v][i].rate.best / 1e9, y_most);
         buf_printf(b, "\"><title>node %zu</title></path>\n", v);
+        if (m->n_nodes > 1)
+            buf_printf(b, "<text x=\"%d\" y=\"%zu\" fill=\"%s\">node %zu</text>\n", LEFT + 10, TOP + 16 * (v + 1),
+                       line_colours[v % N_COLOURS], v);
     }
     buf_puts(b, "</g>\n");
 }

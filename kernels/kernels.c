@@ -26,6 +26,7 @@ void kernels_fill(struct kernels *table, enum isa level)
     attention_scalar(table);
     logits_scalar(table);
     measure_scalar(table);
+    streams_scalar(table);
     if (level >= ISA_AVX2) {
         matmul_avx2(table);
         matmul_float_avx2(table);
@@ -36,6 +37,7 @@ void kernels_fill(struct kernels *table, enum isa level)
         attention_avx2(table);
         logits_avx2(table);
         measure_avx2(table);
+        streams_avx2(table);
     }
     if (level >= ISA_AVX512) {
         matmul_avx512(table);
@@ -47,6 +49,7 @@ void kernels_fill(struct kernels *table, enum isa level)
         attention_avx512(table);
         logits_avx512(table);
         measure_avx512(table);
+        streams_avx512(table);
     }
     if (level >= ISA_AVX512BF16) {
         matmul_float_avx512bf16(table);
@@ -58,6 +61,7 @@ void kernels_fill(struct kernels *table, enum isa level)
         attention_amx(table);
         measure_amx(table);
     }
+    table->streams.read = table->read_stream;
     memcpy(table->matmul_prompt, table->matmul, sizeof(table->matmul));
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)
         table->prompt_activation[type] = kernels_activation(type);

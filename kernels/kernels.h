@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/streams.h"
 #include "kernels/cpu.h"
 #include "kernels/panels.h"
 
@@ -161,6 +162,8 @@ struct kernels {
 
     /* For measuring the machine: sum of all 64-bit words of p[bytes], read with the widest loads. */
     uint64_t (*read_stream)(const void *p, size_t bytes);
+    /* And other traffic, for `fourway membw`. streams.read is read_stream: one yardstick. */
+    struct stream_loops streams;
     /* `n` rounds of the level's best dot instruction on registers alone, by the kind of activations it multiplies; returns
      * operations done (a multiply and an add count 2 an element). */
     uint64_t (*peak[ACT_COUNT])(uint64_t n);

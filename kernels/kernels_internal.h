@@ -68,6 +68,7 @@ void attention_scalar_tiles(struct kernels *table);        /* and at amx */
 void attend_scalar_tiles(const struct attend_args *args);
 void logits_scalar(struct kernels *table);
 void measure_scalar(struct kernels *table);
+void streams_scalar(struct kernels *table);
 
 void matmul_avx2(struct kernels *table);
 void matmul_float_avx2(struct kernels *table);
@@ -78,6 +79,7 @@ void rope_avx2(struct kernels *table);
 void attention_avx2(struct kernels *table);
 void logits_avx2(struct kernels *table);
 void measure_avx2(struct kernels *table);
+void streams_avx2(struct kernels *table);
 
 void matmul_avx512(struct kernels *table);
 void matmul_float_avx512(struct kernels *table);
@@ -88,6 +90,7 @@ void rope_avx512(struct kernels *table);
 void attention_avx512(struct kernels *table);
 void logits_avx512(struct kernels *table);
 void measure_avx512(struct kernels *table);
+void streams_avx512(struct kernels *table);
 
 void matmul_float_avx512bf16(struct kernels *table);
 void attention_avx512bf16(struct kernels *table);

@@ -111,8 +111,8 @@ int place_arena_create(struct place_arena *a, const struct topology *t, size_t n
     const bool bind = !t->is_virtual, from_pool = pages == PAGES_AUTO || pages == PAGES_EXPLICIT;
     uint64_t rounded, total, node_free, available = topology_available_bytes("");
 
-    assert(node < t->n_nodes);
-    *a = (struct place_arena){ .os_node = t->nodes[node].os_node };
+    assert(node < t->n_nodes + t->n_memory_nodes);
+    *a = (struct place_arena){ .os_node = node < t->n_nodes ? t->nodes[node].os_node : t->memory_nodes[node - t->n_nodes].os_node };
     if (!bytes)
         return 0;
     if (from_pool && ((bytes >= GIGANTIC_BYTES && map_explicit(a, bytes, 30, bind)) || map_explicit(a, bytes, 21, bind)))

@@ -25,7 +25,7 @@ struct place_arena {
 /* Which pages: as above; from a pool or none; never from a pool; 4 KiB. */
 enum place_pages { PAGES_AUTO, PAGES_EXPLICIT, PAGES_TRANSPARENT, PAGES_SMALL };
 
-/* Map and bind `bytes`, rounded up to 2 MiB or the pool's pages. Returns 0, -ENOMEM (logged with node and bytes). */
+/* Map and bind `bytes` on t->nodes[node], or on t->memory_nodes[node - n_nodes], rounded up to 2 MiB or the pool's pages. Returns 0, -ENOMEM (logged with node and bytes). */
 int place_arena_create(struct place_arena *a, const struct topology *t, size_t node, size_t bytes, enum place_pages pages);
 void place_arena_free(struct place_arena *a);      /* fine on a zeroed one */
 

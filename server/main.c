@@ -17,6 +17,7 @@ static const struct { const char *name; int (*run)(int argc, char **argv); const
     { "run", cmd_run, "complete one text, or chat, on this terminal" },
     { "bench", cmd_bench, "measure prefill and decode: tok/s, GB/s, share of the machine's bandwidth" },
     { "doctor", cmd_doctor, "what of this machine costs speed, and how to mend it" },
+    { "membw", cmd_membw, "measure this machine's memory: bandwidth and latency of nodes, links and cores" },
     { "info", cmd_info, "what a model file holds" },
     { "tokenize", cmd_tokenize, "text on stdin to token ids" },
     { "perplexity", cmd_perplexity, "how well a model predicts a text" },

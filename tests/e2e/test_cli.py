@@ -43,7 +43,7 @@ class Commands(unittest.TestCase):
     def test_help_and_version(self):
         self.assertRegex(self.good("--version").stdout, r"^fourway \d+\.\d+\.\d+\n$")
         commands = [line.split()[0] for line in self.good("--help").stdout.splitlines() if line.startswith("  ")]
-        self.assertGreaterEqual(set(commands), {"serve", "run", "bench", "info", "tokenize", "perplexity", "doctor"})
+        self.assertGreaterEqual(set(commands), {"serve", "run", "bench", "membw", "info", "tokenize", "perplexity", "doctor"})
         for command in ("serve", "run", "bench", "info", "tokenize", "perplexity", "doctor"):
             text = self.good(command, "--help").stdout
             self.assertRegex(text, rf"^usage: fourway {command} \[?MODEL")

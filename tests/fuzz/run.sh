@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the fuzz targets with clang and the address and undefined-behaviour sanitizers, and runs each for its share of
-# FOURWAY_FUZZ_SECONDS (default 300: a minute each).
+# FOURWAY_FUZZ_SECONDS (default 300, shared evenly).
 #
 #   tests/fuzz/run.sh [BUILD] [TARGET ...]      BUILD: build/fuzz; TARGET: gguf ... (all)
 #

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Placement and pinning on real kernels with several NUMA nodes, emulated: four alike nodes, and four of which one has no CPUs and
-# one no memory. Speed in there means nothing.
+# Placement, pinning, `fourway doctor` and `fourway membw` on real kernels with several NUMA nodes, emulated: four alike nodes, and four of
+# which one has no CPUs and one no memory. Speed in there means nothing.
 #
 #   vm_test.sh CHECK_NODES CHECK_PLACE CHECK_POOL FOURWAY      (the programs; run from the repository's root)
 #
@@ -43,4 +43,21 @@ if ! grep -q '^OK    nodes           4 nodes on 4 sockets$' "$report" || ! grep 
   echo "FAILED: doctor" >&2
   failed=1
 fi
+
+tolerated=0
+
+# Every pair of nodes has a rate and a latency, and the memory that was measured lay where it should.
+run "four sockets: membw" --nodes 4 --cores 2 --mem 384 -- "$fourway" membw --quick --reps 1 --part latency,matrix,barrier --json >"$report"
+python3 - "$report" <<'END' || failed=1
+import json, sys
+text = open(sys.argv[1], encoding="utf-8").read()
+report = json.loads(text[text.index("{"):text.rindex("}") + 1])
+for key in ("matrix_gb_per_s", "latency_ns"):
+    rows = report[key]
+    assert [len(row) for row in rows] == [4] * 4 and all(x > 0 for row in rows for x in row), (key, rows)
+assert [node["node"] for node in report["nodes"]] == [0, 1, 2, 3], report["nodes"]
+assert all(node["workers"] == 2 and node["bound"] and node["on_node"] == 1 for node in report["nodes"]), report["nodes"]
+assert report["all_remote_gb_per_s"] > 0 and report["barrier_ns"] > 0
+print("membw: 4 x 4 rates and latencies, all memory on its node")
+END
 exit $failed

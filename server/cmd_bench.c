@@ -310,6 +310,7 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
 {
     struct model_options o = { .max_batch = 1, .max_step_tokens = CHUNK };
     struct result results[2 + OPTION_LIST_MAX];
+    const struct node_wish wish = { .machine_file = flags->machine, .n_replicas = 1, .batch = 1 };
     struct node_choice nodes;
     struct gguf *g = NULL;
     size_t n = 0;
@@ -330,7 +331,7 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     status = 1;
     b->sequences = calloc(o.max_batch, sizeof(*b->sequences));
     b->tokens = calloc(o.max_batch > CHUNK ? o.max_batch : CHUNK, sizeof(*b->tokens));
-    if (!b->sequences || !b->tokens || gguf_open(&g, path) || node_choice_make(&nodes, &o, g, 1, 1) ||
+    if (!b->sequences || !b->tokens || gguf_open(&g, path) || node_choice_make(&nodes, &o, g, &wish) ||
         model_open(&b->model, g, &o, progress_step, &started))
         goto out;
     b->file_bytes = gguf_file_bytes(g);

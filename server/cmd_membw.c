@@ -167,7 +167,7 @@ static int run_membw(const struct flags *f)
 
 int cmd_membw(int argc, char **argv)
 {
-    struct flags f = { .o = { .nodes = "auto" } };
+    struct flags f = { .o = { .nodes = "all" } };
     const struct option options[] = {
         { .name = "quick", .letter = 'q', .type = OPTION_FLAG, .out = &f.o.quick,
           .help = "rough figures in less than 10 seconds: short samples, arrays as large as the caches" },
@@ -177,8 +177,8 @@ int cmd_membw(int argc, char **argv)
           .help = "samples of each figure, of which the best and the median are shown (default 5; 3 with --quick)" },
         { .name = "threads", .letter = 't', .type = OPTION_U64, .out = &f.o.threads, .metavar = "N", .least = 0, .most = 4096,
           .help = "workers (default 0: one for each physical core)" },
-        { .name = "nodes", .type = OPTION_STRING, .out = &f.o.nodes, .metavar = "auto|N|0,1",
-          .help = "NUMA nodes to use: all, the first N, or these (default auto)" },
+        { .name = "nodes", .type = OPTION_STRING, .out = &f.o.nodes, .metavar = "all|N|0,1",
+          .help = "NUMA nodes to use: all, the first N, or these (default all)" },
         { .name = "virtual-nodes", .type = OPTION_U64, .out = &f.o.virtual_nodes, .metavar = "N", .least = 0, .most = 64,
           .help = "measure as if the machine had N nodes, for tests (default 0: the real ones)" },
         { .name = "isa", .type = OPTION_CHOICE, .out = &f.isa, .choices = isa_choices,

@@ -251,6 +251,7 @@ static int run_perplexity(const char *model_path, const struct model_flags *flag
 {
     struct model_options o = { .max_batch = 1, .max_step_tokens = ROWS, .max_step_logits = ROWS };
     struct scoring s = { 0 };
+    const struct node_wish wish = { .machine_file = flags->machine, .n_replicas = 1, .batch = 1 };
     struct node_choice nodes;
     struct tokenizer *t = NULL;
     struct gguf *g = NULL;
@@ -271,7 +272,7 @@ static int run_perplexity(const char *model_path, const struct model_flags *flag
     if (plan_windows(&s, r, flags->ctx))
         goto out;
     o.n_ctx = s.window;
-    if (node_choice_make(&nodes, &o, g, 1, 1) || model_open(&s.model, g, &o, progress_step, &started) || score_text(&s))
+    if (node_choice_make(&nodes, &o, g, &wish) || model_open(&s.model, g, &o, progress_step, &started) || score_text(&s))
         goto out;
     if (r->save && logprob_file_finish(&s.save))
         goto out;

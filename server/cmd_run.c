@@ -311,13 +311,14 @@ static int answer(struct run *r)
 static int run(struct run *r, const char *path)
 {
     struct engine_options o = { .prefill_chunk = 512 };
+    const struct node_wish wish = { .machine_file = r->settings->model.machine, .n_replicas = 1, .batch = 1 };
     struct model_info info;
     int status = model_flags_apply(&r->settings->model, &o.model);
 
     if (status)
         return status;
     o.model.max_batch = 1;
-    if (served_model_open(&r->model, path, r->settings->template_file, NULL) || node_choice_make(&r->nodes, &o.model, r->model.gguf, 1, 1))
+    if (served_model_open(&r->model, path, r->settings->template_file, NULL) || node_choice_make(&r->nodes, &o.model, r->model.gguf, &wish))
         return 1;
     r->messages = json_array();
     if (!r->messages || pipe(r->events)) {

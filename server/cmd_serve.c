@@ -187,8 +187,9 @@ static int start_engines(struct server *s, const struct engine_options *options)
 static int choose_nodes(struct server *s, struct engine_options *o)
 {
     o->model.reserves_cores = true;
-    const size_t batch = o->model.max_batch ? o->model.max_batch : ENGINE_DEFAULT_BATCH;
-    int err = node_choice_make(&s->choice, &o->model, s->model.gguf, s->n_replicas, batch);
+    const struct node_wish wish = { .machine_file = s->settings->model.machine, .n_replicas = s->n_replicas,
+                                    .batch = o->model.max_batch ? o->model.max_batch : ENGINE_DEFAULT_BATCH };
+    int err = node_choice_make(&s->choice, &o->model, s->model.gguf, &wish);
 
     if (!err)
         err = affinity_get(&s->all_cpus);

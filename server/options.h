@@ -56,7 +56,7 @@ int options_parse(const struct command *command, int argc, char **argv, const ch
 /* The options that every command with a model has; *out entries point into `model_flags`. */
 struct model_flags {
     uint64_t threads, virtual_nodes, ctx;
-    const char *nodes;
+    const char *nodes, *machine;
     int isa;            /* index: 0 auto, then scalar, avx2, avx512 */
     int gemm;           /* index: auto, native, onednn, openblas */
     int activations;    /* index: auto, q8, bf16, f32 */
@@ -66,7 +66,7 @@ struct model_flags {
     uint64_t kv_bytes;
 };
 void model_flags_init(struct model_flags *f);
-enum { MODEL_FLAGS_OPTIONS = 11 };
+enum { MODEL_FLAGS_OPTIONS = 12 };
 void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OPTIONS]);
 
 struct model_options;

@@ -36,6 +36,7 @@ static struct membw *two_nodes(void)
     snprintf(m->conditions.cpu, sizeof(m->conditions.cpu), "A <processor> & \"co\"");
     m->conditions.array_bytes = 80000000;
     m->conditions.numa_balancing = -1;
+    m->topology.n_nodes = 2;
     m->theory = 200e9;
     snprintf(m->theory_source, sizeof(m->theory_source), "options");
     for (enum stream_kind kind = 0; kind < STREAM_KINDS; kind++)

@@ -514,6 +514,12 @@ struct kv_cache *model_kv_cache(struct model *m)
 
 void model_info(const struct model *m, struct model_info *info)
 {
+    uint64_t weight_arena_bytes = 0, scratch = 0;
+
+    for (size_t v = 0; v < pool_n_nodes(m->pool); v++) {
+        weight_arena_bytes += m->nodes[v].weights.used;
+        scratch += m->nodes[v].scratch.used;
+    }
     *info = (struct model_info){
         .isa = m->kernels.isa,
         .n_nodes = pool_n_nodes(m->pool),
@@ -524,6 +530,8 @@ void model_info(const struct model *m, struct model_info *info)
         .virtual_nodes = m->topology.is_virtual,
         .n_params = m->n_params,
         .weight_bytes = m->weight_bytes,
+        .weight_arena_bytes = weight_arena_bytes,
+        .scratch_bytes = scratch,
         .step_weight_bytes = m->step_weight_bytes,
         .step_params = m->step_params,
         .head_params = (uint64_t)m->head.n_rows * m->head.k,

@@ -75,6 +75,8 @@ struct model_info {
     bool virtual_nodes;
     uint64_t n_params;
     uint64_t weight_bytes;          /* as packed */
+    uint64_t weight_arena_bytes;    /* these and what is copied to each node, of all nodes */
+    uint64_t scratch_bytes;         /* activations, attention's partials, workers' tiles, logits, of all nodes */
     uint64_t step_weight_bytes;     /* of the file's own encoding, that a decode step multiplies by; a tied embedding counts once */
     uint64_t step_params;           /* weights that each token is multiplied by */
     uint64_t head_params;           /* those of the output matrix among them, which only tokens that want logits meet */

@@ -8,6 +8,7 @@
  * once more, with clocks inside the steps: where their time goes.
  */
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "model/forward.h"
 #include "model/profile.h"
 #include "server/commands.h"
+#include "server/machine_file.h"
 #include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
@@ -36,6 +38,7 @@ struct bench {
     struct step_token *tokens;
     uint64_t random;
     bool profile;
+    double membw_read_per_s;            /* of --machine; 0 without */
     uint64_t step_ns;                   /* in model_step so far */
 };
 
@@ -270,8 +273,13 @@ static void print_text(const struct bench *b, const char *path, const struct res
     if (b->rates.generated.unit != b->rates.prompt.unit)
         printf(" for prompts, %s %.0f GOP/s in decode", b->rates.generated.unit, b->rates.generated.ops_per_s / 1e9);
     puts(" (measured now)");
+    if (b->membw_read_per_s > 0)
+        printf("membw     all reads %.1f GB/s, of which these are %.1f %%\n", b->membw_read_per_s / 1e9,
+               100 * b->rates.read_bytes_per_s / b->membw_read_per_s);
     printf("gemm      %s%s%s\n", b->info.gemm, *b->info.gemm_implementation ? ", " : "", b->info.gemm_implementation);
-    printf("load      %.2f s, resident %.1f MB\n\n", b->info.load_s, (double)resident_bytes() / 1e6);
+    printf("load      %.2f s; weights %.1f MB, KV %.1f MB, scratch %.1f MB, resident %.1f MB\n\n", b->info.load_s,
+           (double)b->info.weight_arena_bytes / 1e6, (double)b->info.kv_bytes / 1e6, (double)b->info.scratch_bytes / 1e6,
+           (double)resident_bytes() / 1e6);
     printf("%-10s %6s %12s %22s %10s %8s %7s %7s\n", "test", "batch", "tok/s", "(min .. max)", "step ms", "GB/s", "MBU", "MFU");
     for (size_t i = 0; i < n; i++) {
         char range[32];
@@ -294,16 +302,31 @@ static void print_json(const struct bench *b, const char *path, const struct res
         if (b->profile)
             json_object_set_new(json_array_get(results, i), "profile", profile_json(b, &r[i]));
     }
-    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:f, s:f, s:s, s:f, s:s, s:o}", "model", path, "params",
+    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:I, s:I, s:f, s:f, s:s, s:f, s:s, s:o}", "model", path, "params",
                             (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",
                             b->info.gemm, "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
-                            (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "rss_bytes", (json_int_t)resident_bytes(),
-                            "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s", b->rates.prompt.ops_per_s / 1e9,
+                            (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "weight_bytes",
+                            (json_int_t)b->info.weight_arena_bytes, "scratch_bytes", (json_int_t)b->info.scratch_bytes, "rss_bytes",
+                            (json_int_t)resident_bytes(), "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s",
+                            b->rates.prompt.ops_per_s / 1e9,
                             "peak_unit", b->rates.prompt.unit, "decode_peak_gop_per_s", b->rates.generated.ops_per_s / 1e9,
                             "decode_peak_unit", b->rates.generated.unit, "results", results);
+    if (b->membw_read_per_s > 0)
+        json_object_set_new(all, "membw_read_gb_per_s", json_real(b->membw_read_per_s / 1e9));
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);
+}
+
+/* What membw measured with all nodes: decode cannot be faster. */
+static int read_machine(struct bench *b, const char *path)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    const int err = m ? machine_load(m, path) : -ENOMEM;
+
+    b->membw_read_per_s = err ? 0 : m->read_bytes_per_s;
+    free(m);
+    return err;
 }
 
 static int run_bench(struct bench *b, const char *path, const struct model_flags *flags, bool json)
@@ -331,6 +354,8 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
     status = 1;
     b->sequences = calloc(o.max_batch, sizeof(*b->sequences));
     b->tokens = calloc(o.max_batch > CHUNK ? o.max_batch : CHUNK, sizeof(*b->tokens));
+    if (flags->machine && read_machine(b, flags->machine))
+        goto out;
     if (!b->sequences || !b->tokens || gguf_open(&g, path) || node_choice_make(&nodes, &o, g, &wish) ||
         model_open(&b->model, g, &o, progress_step, &started))
         goto out;

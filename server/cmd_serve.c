@@ -135,6 +135,8 @@ static void say_ready(const struct server *s)
              (double)info.kv_bytes / 1e6);
     log_info("%zu threads on %zu %snode%s, %s kernels", info.n_threads, info.n_nodes, info.virtual_nodes ? "virtual " : "",
              info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
+    log_info("memory: weights %.1f MB, KV %.1f MB, scratch %.1f MB", (double)info.weight_arena_bytes / 1e6, (double)info.kv_bytes / 1e6,
+             (double)info.scratch_bytes / 1e6);
     for (size_t i = 0; i < s->replicas.n; i++)
         start_report_placement(engine_model(s->replicas.engine[i]));
     affinity_set(&s->all_cpus);     /* what this thread may use is asked about, too */

@@ -146,6 +146,14 @@ class Commands(unittest.TestCase):
     def test_tokenize(self):
         self.assertTrue(self.good("tokenize", MODEL, stdin="Hello, world!").stdout.split())
 
+    def test_sharding_takes_no_memory(self):
+        """Each row has one copy: on four nodes the weights take no more than their norms and page ends add."""
+        def weights(nodes):
+            return json.loads(self.good("bench", MODEL, "--prompt", "0", "--gen", "1", "--batch", "1", "--reps", "1", "--virtual-nodes",
+                                        str(nodes), "--json").stdout)["weight_bytes"]
+
+        self.assertLessEqual(weights(4), 1.02 * weights(1))
+
     def test_bench(self):
         report = json.loads(self.good("bench", MODEL, "--prompt", "32", "--gen", "8", "--batch", "1,2", "--reps", "2", "--json",
                                       "--profile").stdout)

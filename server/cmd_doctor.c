@@ -44,6 +44,7 @@ static int examine(struct doctor *d, const char *path, bool measure, bool json)
     findings_judge(&d->findings, &d->topology, &d->settings);
     if (measure && !*d->root)
         doctor_measure_reads(d);
+    doctor_judge_dimms(d);
     if (path && doctor_weigh_model(d, path))
         return 1;
     err = (json ? doctor_print_json : doctor_print_text)(d);
@@ -69,7 +70,7 @@ int cmd_doctor(int argc, char **argv)
         .options = options, .n_options = sizeof(options) / sizeof(options[0]), .max_args = 1,
         .epilogue = "To record a machine for --root:\n"
                     "  mkdir DIR; cp -r --parents /sys/devices/system/{node,cpu} /sys/kernel/mm /sys/fs/cgroup\n"
-                    "  /proc/{cpuinfo,meminfo,loadavg,sys/vm,sys/kernel} /proc/self/{status,cgroup} DIR 2>/dev/null",
+                    "  /sys/firmware/dmi/tables /proc/{cpuinfo,meminfo,loadavg,sys/vm,sys/kernel} /proc/self/{status,cgroup} DIR 2>/dev/null",
     };
     const char *model = NULL;
     char path[4096];

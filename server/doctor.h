@@ -42,6 +42,9 @@ void doctor_read_levels(struct doctor *d);
 /* What the workers read, in about a second. Where it cannot be measured a line says why, and nothing else depends on it. */
 void doctor_measure_reads(struct doctor *d);
 
+/* The firmware's table of memory modules; with what was read, beside their rate on paper. Without a table a finding says so. */
+void doctor_judge_dimms(struct doctor *d);
+
 /* Does the model at `path` fit, on every node? Returns 0, or 1 when the file cannot be read (logged). */
 int doctor_weigh_model(struct doctor *d, const char *path);
 

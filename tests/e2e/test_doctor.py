@@ -1,6 +1,7 @@
 """fourway doctor: on trees of other machines, whose findings are known, and on this one, of which only the shape is."""
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,38 @@ class Doctor(unittest.TestCase):
         self.assertEqual([line.split(":")[0].split("%")[1].strip() for line in changes], ["cpu quota", "huge pages", "numa_balancing"])
         self.assertIn("sysctl -w kernel.numa_balancing=0", changes[2])
         self.assertIn("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled", changes[1])
+
+    def put_modules(self, modules):
+        """A firmware's table of (locator, GiB, rated MT/s, configured MT/s), as SMBIOS 3.3 has it."""
+        table = struct.pack("<BBHBBBIHHBB", 16, 15, 0x1000, 3, 3, 6, 0x80000000, 0xFFFE, len(modules), 0, 0)[:15] + b"\0\0"
+        for i, (locator, gib, rated, configured) in enumerate(modules):
+            body = struct.pack("<BBHHHHHHBBBBBHHBBBBBIH", 17, 0x22, 0x1100 + i, 0x1000, 0xFFFE, 72, 64, gib * 1024, 9, 0, 1, 0, 0x22, 0, rated,
+                               0, 0, 0, 0, 0, 0, configured)
+            table += body.ljust(0x22, b"\0") + locator.encode() + b"\0\0"
+        table += struct.pack("<BBH", 127, 4, 0xFEFF) + b"\0\0"
+        path = os.path.join(self.root, "sys/firmware/dmi/tables/DMI")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as f:
+            f.write(table)
+
+    def test_memory_modules(self):
+        alike = [(f"CPU{s}_DIMM_{c}1", 16, 4800, 4800) for s in range(2) for c in "ABCDEFGH"]
+        self.put_modules(alike)
+        text = self.examine("xeon-2s-snc2", 0)
+        self.assertIn("\nOK    memory modules  16 x DDR5 on 16 channels", text)
+
+    def test_memory_modules_that_are_uneven_and_slow(self):
+        modules = [(f"CPU{s}_DIMM_{c}1", 24 if c == "A" else 8, 4800, 4000) for s in range(2) for c in "ABCDEFGH"]
+        self.put_modules(modules)
+        text = self.examine("xeon-2s-snc2", 0)
+        # 16 x 8 of 160 GiB are on all channels: the rest at half speed costs 10 %; 4000 instead of 4800 MT/s 16.7 %
+        self.assertRegex(text, r"\nWARN +memory modules  16 x DDR5, but their 16 channels hold unequal amounts\n")
+        self.assertRegex(text, r"\nWARN +memory speed    4000 MT/s, the slowest module could do 4800\n")
+        changes = text[text.index("What to change"):].splitlines()[1:]
+        self.assertEqual([line.split("%")[0].strip() for line in changes], ["17", "10"])
+
+    def test_no_table_of_modules(self):
+        self.assertIn("memory modules  not told: no table of the firmware here", self.examine("epyc-2s-nps4", 0))
 
     def test_small_costs_are_no_failure(self):
         text = self.examine("two-sockets", 0, **{"proc/sys/kernel/numa_balancing": "1\n"})

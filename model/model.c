@@ -423,11 +423,20 @@ static int open_nodes(struct model *m, const struct model_options *o)
     return 0;
 }
 
+static void count_disagreements(struct model *m, struct matrix *x, void *arg)
+{
+    size_t *n = arg;
+
+    (void)m;
+    *n += x->multiply[ROLE_PROMPT] != x->multiply[ROLE_GENERATED] || x->activation[ROLE_PROMPT] != x->activation[ROLE_GENERATED] ||
+          x->n_terms[ROLE_PROMPT] != x->n_terms[ROLE_GENERATED];
+}
+
 int model_open(struct model **out, const struct gguf *g, const struct model_options *o, model_progress_fn progress, void *arg)
 {
     const uint64_t start = clock_now_ns();
     struct model *m = calloc(1, sizeof(*m));
-    size_t n_pages = 0;
+    size_t n_pages = 0, n_disagreements = 0;
     int err;
 
     *out = NULL;
@@ -469,6 +478,8 @@ int model_open(struct model **out, const struct gguf *g, const struct model_opti
         goto fail;
     pool_run(m->pool, touch_kv, m);
     m->load_s = (double)(clock_now_ns() - start) / 1e9;
+    model_each_matrix(m, count_disagreements, &n_disagreements);
+    m->roles_agree = n_disagreements == 0;
     gemm_say(m);
     *out = m;
     return 0;
@@ -542,6 +553,7 @@ void model_info(const struct model *m, struct model_info *info)
         .load_s = m->load_s,
         .gemm = gemm_name(m),
         .gemm_implementation = m->gemm_implementation,
+        .roles_agree = m->roles_agree,
         .same_bits = m->same_bits,
     };
 }

@@ -86,6 +86,7 @@ struct model_info {
     double load_s;
     const char *gemm;               /* who multiplies for prompt tokens: native, onednn, openblas */
     const char *gemm_implementation;    /* a library's own name of what it does, "" for native; valid while the model is open */
+    bool roles_agree;               /* a token has the same keys and values as part of a prompt and as generated */
     bool same_bits;                 /* the bits of a row depend neither on batch mates nor on nodes, threads and chunks */
 };
 void model_info(const struct model *m, struct model_info *info);

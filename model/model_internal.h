@@ -122,7 +122,7 @@ struct model {
     struct onednn *onednn;              /* NULL unless it serves */
     const char *gemm_implementation;    /* a library's own name of what it does with the first matrix that takes same_bits away, else with
                                          * the first; "" without one */
-    bool same_bits;
+    bool same_bits, roles_agree;
     size_t matmul_scratch_bytes;        /* of the most demanding matrix */
 
     size_t n_ctx, max_step_tokens, max_step_logits, max_batch;

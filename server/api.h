@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/kv_cache.h"
 #include "model/sampler.h"
 #include "server/api_error.h"
 #include "server/stop.h"
@@ -69,6 +70,7 @@ struct api_request {
     size_t n_stop_ids;
     struct stop_set stop;
     int n_logprobs;             /* -1: none */
+    struct kv_salt salt;        /* of cache_salt; zeros without */
     double timeout_s;           /* 0: the server's */
     double ping_s;              /* < 0: the server's; 0: none */
     bool stream, include_usage, continuous_usage, progress, timings_per_token;

@@ -14,7 +14,7 @@ struct api_body {
     size_t n_ctx, body_bytes;
     struct api_request *request;        /* what checks store at once: stop strings, biases, ids */
 
-    const char *model, *request_id, *reasoning_effort;
+    const char *model, *request_id, *cache_salt, *reasoning_effort;
     const json_t *prompt, *messages, *template_kwargs;
     int64_t max_tokens, max_completion_tokens;      /* -1: absent */
     int64_t min_tokens, n, best_of, top_k, seed, truncate, logprobs, top_logprobs;      /* best_of, truncate 0: absent */

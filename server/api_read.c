@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <xxhash.h>
+
 #include "server/api_internal.h"
 #include "server/json_read.h"
 
@@ -47,7 +49,7 @@ static const struct field table[] = {
     { "truncate_prompt_tokens", FIELD_INTEGER, BOTH, AT(truncate), -1, INT32_MOST, false, api_check_truncate },
     { "return_token_ids", FIELD_BOOL, BOTH, AT(return_token_ids), 0, 0, false, NULL },
     { "return_tokens_as_token_ids", FIELD_BOOL, BOTH, AT(tokens_as_ids), 0, 0, false, NULL },
-    { "cache_salt", FIELD_STRING, BOTH, NO_OFFSET, 0, 0, false, api_check_cache_salt },
+    { "cache_salt", FIELD_STRING, BOTH, AT(cache_salt), 0, 0, false, api_check_cache_salt },
     { "priority", FIELD_INTEGER, BOTH, NO_OFFSET, -INT32_MOST - 1, INT32_MOST, false, NULL },
     { "timeout", FIELD_NUMBER, BOTH, AT(timeout_s), 0.1, 86400, false, NULL },
     { "timings_per_token", FIELD_BOOL, BOTH, AT(timings_per_token), 0, 0, false, NULL },
@@ -248,6 +250,10 @@ static int fill_request(struct api_body *b)
     r->skip_special = b->skip_special;
     r->return_token_ids = b->return_token_ids;
     r->tokens_as_ids = b->tokens_as_ids;
+    if (b->cache_salt) {
+        const XXH128_hash_t hash = XXH3_128bits(b->cache_salt, strlen(b->cache_salt));
+        r->salt = (struct kv_salt){ { hash.low64, hash.high64 } };
+    }
     copy_label(r->label, sizeof(r->label), b->request_id);
     return set_end_ids(b);
 }

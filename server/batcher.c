@@ -3,7 +3,8 @@
  *
  * A step takes one token of every sequence that decodes, then chunks of prompts up to the prefill budget, in order of admission. Pages are
  * reserved as a sequence grows; when they run out the sequence admitted last gives all of its pages back and returns to the head of
- * the queue with the tokens that it has: it is computed again later, to the same bits.
+ * the queue with the tokens that it has: it is computed again later, to the same bits. What of its pages is known to the prefix cache may
+ * still be there then.
  */
 #include "server/batcher.h"
 
@@ -114,18 +115,86 @@ static size_t pages_promised(const struct engine *e)
     return n;
 }
 
+/* How many of its tokens may be found in the cache, or made known to it: where the roles differ in arithmetic, those of the prompt. */
+static size_t shareable(const struct engine *e, const struct sequence *s, size_t n)
+{
+    return e->info.roles_agree || n < s->request.n_prompt ? n : s->request.n_prompt;
+}
+
+/* Pages of others with the same beginning. The last token is left: its logits are wanted; and so are those of a prompt that is scored. */
+static void find_prefix(struct engine *e, struct sequence *s)
+{
+    if (e->options.no_prefix_cache || s->request.prompt_logprobs)
+        return;
+    s->n_done = kv_cache_find(model_kv_cache(e->model), &s->kv, s->tokens, shareable(e, s, s->n_tokens - 1), s->request.salt);
+}
+
+static void publish_pages(struct engine *e, struct sequence *s)
+{
+    if (!e->options.no_prefix_cache)
+        kv_cache_publish(model_kv_cache(e->model), &s->kv, s->tokens, shareable(e, s, s->n_done), s->request.salt);
+}
+
+/* For the first time, not after a preemption. */
+static void begin(struct engine *e, struct sequence *s)
+{
+    const size_t n_prompt = s->request.n_prompt;
+
+    s->admitted_ns = clock_now_ns();
+    s->n_cached = s->n_done < n_prompt ? s->n_done : n_prompt;
+    s->n_reported = s->n_cached;
+    atomic_fetch_add(&e->prefix_lookup, n_prompt);
+    atomic_fetch_add(&e->prefix_hit, s->n_cached);
+}
+
+/*
+ * Is a running sequence just computing what this one could share: at least the page after those it found? Then it is cheaper to wait:
+ * of many requests with one system prompt, or many choices of one request, the first computes it.
+ */
+static bool is_being_computed(const struct engine *e, const struct sequence *s)
+{
+    const size_t n_page = s->n_done + KV_CHUNK;
+
+    if (e->options.no_prefix_cache || s->request.prompt_logprobs || n_page > shareable(e, s, s->n_tokens - 1))
+        return false;
+    for (size_t i = 0; i < e->n_in_batch; i++) {
+        const struct sequence *r = e->running[i];
+        if (r->n_done < n_page && r->request.n_prompt >= n_page && !memcmp(&r->request.salt, &s->request.salt, sizeof(r->request.salt)) &&
+            !memcmp(r->tokens, s->tokens, n_page * sizeof(*s->tokens)))
+            return true;
+    }
+    return false;
+}
+
+static bool fits(const struct engine *e, const struct sequence *s)
+{
+    const size_t want = kv_pages_for(admission_tokens(e, s));
+    return want - s->kv.n_pages + pages_promised(e) <= model_kv_cache(e->model)->n_free || e->n_in_batch == 0;
+}
+
+/* First come, first served, until one does not fit; but who waits for another's prompt lets others pass. */
 static void admit(struct engine *e)
 {
-    struct kv_cache *kv = model_kv_cache(e->model);
+    enum { MOST_PASSED = 64 };
+    size_t n_passed = 0;
 
     pthread_mutex_lock(&e->lock);
-    while (e->queue && e->n_in_batch < e->options.model.max_batch) {
-        struct sequence *s = e->queue;
-        if (kv_pages_for(admission_tokens(e, s)) + pages_promised(e) > kv->n_free && e->n_in_batch > 0)
-            break;
-        unlink_waiting(e, &e->queue);
+    for (struct sequence **at = &e->queue; *at && e->n_in_batch < e->options.model.max_batch && n_passed < MOST_PASSED;) {
+        struct sequence *s = *at;
+        find_prefix(e, s);
+        const bool waits = is_being_computed(e, s);
+        if (waits || !fits(e, s)) {
+            kv_cache_release(model_kv_cache(e->model), &s->kv);
+            s->n_done = 0;
+            if (!waits)
+                break;
+            at = &s->next;
+            n_passed++;
+            continue;
+        }
+        unlink_waiting(e, at);
         if (!s->admitted_ns)
-            s->admitted_ns = clock_now_ns();
+            begin(e, s);
         e->running[e->n_in_batch++] = s;
     }
     atomic_store(&e->n_running, (uint32_t)e->n_in_batch);
@@ -306,11 +375,13 @@ static bool evaluate(struct engine *e, struct sequence *s, enum engine_reason *r
         s->n_reported = n_read;
         if (s->request.progress) {
             event.type = ENGINE_PROGRESS;
+            event.n_cached = (uint32_t)s->n_cached;
             event.n_tokens = (uint32_t)n_read;
             e->on_event(e->event_arg, &event);
         }
     }
     s->n_done += s->n_step;
+    publish_pages(e, s);
     if (s->n_done < s->n_tokens)
         return false;
     if (isnan(s->norm.log_sum_exp)) {

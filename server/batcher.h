@@ -20,6 +20,7 @@ struct engine_options {
                                      * are set here */
     size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
     size_t reserve_tokens;          /* an admitted request finds room for its prompt and this many tokens more; 0: 256 */
+    bool no_prefix_cache;           /* every prompt is computed whole */
     size_t max_waiting;             /* requests in the queue; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */
 };

@@ -30,7 +30,8 @@ struct settings {
     const char *replicas;
     uint64_t port, max_batch, prefill_chunk;
     double drain_s, ping_s;
-    bool accept_any_model, no_auth_ok;
+    bool accept_any_model, no_auth_ok, no_prefix_cache;
+    int isolation;                  /* index: none, key */
     int log;                        /* index: text, json */
     struct model_flags model;
 };
@@ -117,6 +118,7 @@ static int open_front(struct server *s)
         .n_keys = http_keys_count(s->keys), .ping_s = s->settings->ping_s,
     };
 
+    options.isolate_keys = s->settings->isolation == 1;
     options.model.accept_any_model = s->settings->accept_any_model;
     return front_create(&s->front, &options);
 }
@@ -204,7 +206,7 @@ static int choose_nodes(struct server *s, struct engine_options *o)
 static int run(struct server *s, const char *path)
 {
     const struct settings *o = s->settings;
-    struct engine_options engine = { .prefill_chunk = o->prefill_chunk };
+    struct engine_options engine = { .prefill_chunk = o->prefill_chunk, .no_prefix_cache = o->no_prefix_cache };
     struct serve serve = { .drain_s = o->drain_s, .json_log = o->log == 1, .show_loading = progress_show, .on_ready = on_ready, .arg = s };
     int status = model_flags_apply(&o->model, &engine.model);
 
@@ -239,9 +241,9 @@ static int run(struct server *s, const char *path)
 
 int cmd_serve(int argc, char **argv)
 {
-    static const char *const log_choices[] = { "text", "json", NULL };
+    static const char *const log_choices[] = { "text", "json", NULL }, *const isolation_choices[] = { "none", "key", NULL };
     struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30, .replicas = "1" };
-    struct option options[MODEL_FLAGS_OPTIONS + 15] = {
+    struct option options[MODEL_FLAGS_OPTIONS + 17] = {
         { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
           .help = "address to listen on (default 127.0.0.1: only this machine)" },
         { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &o.port, .metavar = "N", .least = 0, .most = 65535,
@@ -263,6 +265,11 @@ int cmd_serve(int argc, char **argv)
           .help = "sequences at once (default 0: 32)" },
         { .name = "prefill-chunk", .type = OPTION_U64, .out = &o.prefill_chunk, .metavar = "N", .least = 0, .most = MODEL_MAX_STEP_TOKENS,
           .help = "prompt tokens a step, all sequences together (default 0: 256)" },
+        { .name = "no-prefix-cache", .type = OPTION_FLAG, .out = &o.no_prefix_cache,
+          .help = "compute every prompt whole (default: what begins like an earlier one is shared)" },
+        { .name = "cache-isolation", .type = OPTION_CHOICE, .out = &o.isolation, .choices = isolation_choices,
+          .help = "who shares beginnings of prompts: all requests of the same cache_salt, or only those of the same API key, too (default "
+                  "none)" },
         { .name = "sse-ping-interval", .type = OPTION_F64, .out = &o.ping_s, .metavar = "S", .least = 1, .most = 3600,
           .help = "seconds of silence in a stream until a comment is sent (default 30)" },
         { .name = "drain-timeout", .type = OPTION_F64, .out = &o.drain_s, .metavar = "S", .least = 0, .most = 86400,
@@ -284,7 +291,7 @@ int cmd_serve(int argc, char **argv)
     size_t n_args;
 
     model_flags_init(&o.model);
-    model_flags_options(&o.model, options + 15);
+    model_flags_options(&o.model, options + 17);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;

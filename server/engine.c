@@ -212,6 +212,8 @@ void engine_status(const struct engine *e, struct engine_status *out)
         .n_ctx = atomic_load(&e->n_ctx),
         .tokens_generated = atomic_load(&e->tokens_generated),
         .tokens_prompt = atomic_load(&e->tokens_prompt),
+        .prefix_lookup_tokens = atomic_load(&e->prefix_lookup),
+        .prefix_hit_tokens = atomic_load(&e->prefix_hit),
         .preemptions = atomic_load(&e->preemptions),
         .tokens_per_s = (double)atomic_load(&e->milli_tokens_per_s) / 1000,
     };
@@ -222,6 +224,7 @@ void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reas
     const uint64_t now = clock_now_ns();
     struct engine_event event = {
         .id = s->request.id, .type = ENGINE_FINISHED, .reason = reason, .n_prompt = (uint32_t)s->request.n_prompt,
+        .n_cached = (uint32_t)s->n_cached,
         .n_tokens = (uint32_t)(s->n_tokens - s->request.n_prompt),
         .queue_ns = (s->admitted_ns ? s->admitted_ns : now) - s->submitted_ns,
     };

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/kv_cache.h"
 #include "model/sampler.h"
 
 struct engine;
@@ -29,6 +30,7 @@ struct engine_request {
     int n_logprobs;                 /* -1: none wanted; else 0..20 alternatives a token */
     bool prompt_logprobs;           /* also for prompt tokens 1 .. n - 1, n_logprobs alternatives each */
     bool progress;                  /* PROGRESS events while the prompt is read */
+    struct kv_salt salt;            /* prompts of one salt may share their beginnings' KV pages */
     uint64_t deadline_ns;           /* clock_now_ns() after which it is aborted; 0: none */
 };
 
@@ -57,9 +59,8 @@ struct engine_event {
     float logprob;
     uint32_t n_top;
     struct token_logprob top[SAMPLER_MAX_TOP];
-    /* FINISHED */
-    enum engine_reason reason;
-    uint32_t n_cached;          /* prompt tokens taken from a prefix cache */
+    enum engine_reason reason;  /* FINISHED, and the times */
+    uint32_t n_cached;          /* PROGRESS, too: prompt tokens taken from the prefix cache */
     uint64_t queue_ns, prompt_ns, decode_ns;
 };
 
@@ -76,6 +77,7 @@ struct engine_status {          /* a snapshot, read without a lock of the schedu
     uint64_t waiting_tokens;
     uint32_t n_ctx;             /* tokens a sequence may hold */
     uint64_t tokens_generated, tokens_prompt;
+    uint64_t prefix_lookup_tokens, prefix_hit_tokens;   /* of prompts that were looked for in the prefix cache; and found */
     uint64_t preemptions;       /* sequences that gave their KV pages back and were computed again */
     double tokens_per_s;        /* generated, over the last seconds; for Retry-After */
 };

@@ -19,6 +19,7 @@ struct sequence {
     size_t n_tokens, n_done;        /* known; and computed: their K and V are in the cache */
     struct kv_sequence kv;
     uint64_t submitted_ns, admitted_ns, first_token_ns;
+    size_t n_cached;                /* prompt tokens found in the prefix cache at the first admission */
     size_t n_scored, n_reported;    /* prompt tokens whose logprobs, and progress, were reported: survive a preemption */
     bool leaves;                    /* with this reason, before the next step */
     enum engine_reason reason;
@@ -46,7 +47,7 @@ struct engine {
 
     _Atomic int state;                      /* enum engine_state */
     _Atomic uint64_t load_done, load_total, load_started_ns;
-    _Atomic uint64_t waiting_tokens, tokens_generated, tokens_prompt, milli_tokens_per_s, preemptions;
+    _Atomic uint64_t waiting_tokens, tokens_generated, tokens_prompt, milli_tokens_per_s, preemptions, prefix_lookup, prefix_hit;
     _Atomic uint32_t n_running, n_waiting, n_ctx;
 
     struct model *model;                    /* written before the state leaves LOADING */

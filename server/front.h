@@ -31,6 +31,7 @@ struct front_options {
     size_t max_waiting;             /* as the engine's; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */
     size_t n_keys;                  /* of the key file; 0: no keys, no limit per key */
+    bool isolate_keys;              /* requests of different API keys share no pages of the prefix cache */
     double queue_s;                 /* longest wait for the engine to begin; 0: 120 */
     double ping_s;                  /* of silence in a stream, then a comment; 0: 30 */
     unsigned n_intake, n_output;    /* threads that read requests, and that work off events; 0: 2, 1 */

@@ -7,6 +7,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include <xxhash.h>
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "server/front_internal.h"
@@ -150,6 +152,12 @@ static void refused_by_engine(struct job *job, int err, struct api_error *e)
     }
 }
 
+static struct kv_salt salt_of_key(struct kv_salt salt, int key)
+{
+    const XXH128_hash_t hash = XXH3_128bits_withSeed(&salt, sizeof(salt), (XXH64_hash_t)key + 1);
+    return (struct kv_salt){ { hash.low64, hash.high64 } };
+}
+
 /* Submit the sequences that need the engine; when one is refused, all are given up. */
 static void submit(struct job *job)
 {
@@ -169,6 +177,8 @@ static void submit(struct job *job)
             continue;
         if (!err) {
             q.id = job->ids[i] = router_add(&f->router, job, (uint32_t)i);
+            if (f->options.isolate_keys)
+                q.salt = salt_of_key(q.salt, job->key);
             if (r->timeout_s > 0)
                 q.deadline_ns = job->arrived_ns + (uint64_t)(r->timeout_s * 1e9);
             err = q.id ? replicas_submit(f->replicas, &q) : -EBUSY;

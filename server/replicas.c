@@ -74,6 +74,8 @@ void replicas_status(const struct replicas *r, struct engine_status *out)
         out->waiting_tokens += s.waiting_tokens;
         out->tokens_generated += s.tokens_generated;
         out->tokens_prompt += s.tokens_prompt;
+        out->prefix_lookup_tokens += s.prefix_lookup_tokens;
+        out->prefix_hit_tokens += s.prefix_hit_tokens;
         out->preemptions += s.preemptions;
         out->tokens_per_s += s.tokens_per_s;
     }

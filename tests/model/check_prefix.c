@@ -19,7 +19,7 @@
 #include "tests/kernels/guarded.h"
 #include "tests/model/tiny_model.h"
 
-enum { N_REQUESTS = 60, N_FAMILIES = 3, FAMILY_TOKENS = 260, MOST_PROMPT = 400, MOST_NEW = 24, N_CTX = 448 };
+enum { N_REQUESTS = 60, N_FAMILIES = 3, FAMILY_TOKENS = 260, MOST_PROMPT = 440, MOST_NEW = 70, N_CTX = 512 };
 
 struct request {
     int32_t prompt[MOST_PROMPT];
@@ -74,7 +74,7 @@ static struct engine *start(const struct gguf *g, struct run *r, bool cached, si
     const struct engine_options o = {
         .prefill_chunk = chunk, .no_prefix_cache = !cached, .reserve_tokens = cached ? 1 : 0,
         .model = { .n_threads = cached ? 3 : 1, .n_virtual_nodes = nodes, .isa_given = true, .isa = isa, .n_ctx = N_CTX, .max_batch = 8,
-                   .full_contexts = cached ? 3 : 8 },
+                   .full_contexts = cached ? 2 : 8 },
     };
     struct engine *e;
 

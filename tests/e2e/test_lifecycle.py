@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -59,6 +60,62 @@ class Lifecycle(unittest.TestCase):
             self.assertIn(done.returncode, (1, 2), done.stderr)
             self.assertIn(what, done.stderr)
             self.assertEqual(done.stderr.count("error"), 1, done.stderr)
+
+    def ask_cached(self, server, headers=None, **fields):
+        """(cached_tokens, text) of a long prompt."""
+        body = {"prompt": "One sheep, two sheep, three sheep, four sheep. " * 20, "max_tokens": 8, "temperature": 0, **fields}
+        status, _, data = server.send("POST", "/v1/completions", body, headers)
+        reply = json.loads(data)
+        self.assertEqual(status, 200, reply)
+        return reply["usage"]["prompt_tokens_details"]["cached_tokens"], reply["choices"][0]["text"]
+
+    def test_prefix_cache(self):
+        server = self.start()
+        cold, text = self.ask_cached(server)
+        self.assertEqual(cold, 0)
+        warm, again = self.ask_cached(server)
+        self.assertGreaterEqual(warm, 128)
+        self.assertEqual(warm % 64, 0)
+        self.assertEqual(again, text)
+        self.assertEqual(self.ask_cached(server, cache_salt="mine"), (0, text))
+        self.assertEqual(self.ask_cached(server, cache_salt="mine"), (warm, text))
+        self.assertEqual(self.ask_cached(server, cache_salt="yours"), (0, text))
+        self.assertEqual(self.ask_cached(server, echo=True, logprobs=0)[0], 0)      # scored prompts are computed whole
+
+    def test_requests_at_once_share_what_is_being_computed(self):
+        """The first computes the prompt, the others wait for its pages: also when none of them is done yet."""
+        server = self.start("--prefill-chunk", "64")
+        found = [None] * 4
+
+        def ask(i):
+            found[i] = self.ask_cached(server)
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(found))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        cached = sorted(n for n, text in found)
+        self.assertEqual(cached[0], 0)
+        self.assertGreaterEqual(cached[1], 128)
+        self.assertEqual(len({text for n, text in found}), 1)
+
+    def test_no_prefix_cache(self):
+        server = self.start("--no-prefix-cache")
+        first, second = self.ask_cached(server), self.ask_cached(server)
+        self.assertEqual(first[0], 0)
+        self.assertEqual(second, first)
+
+    def test_keys_share_nothing_when_isolated(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+            keys.write("first-key-of-this-test\nsecond-key-of-this-test\n")
+            keys.flush()
+            os.chmod(keys.name, 0o600)
+            server = self.start("--api-key-file", keys.name, "--cache-isolation", "key")
+            one, two = ({"Authorization": f"Bearer {n}-key-of-this-test"} for n in ("first", "second"))
+            self.assertEqual(self.ask_cached(server, one)[0], 0)
+            self.assertGreater(self.ask_cached(server, one)[0], 0)
+            self.assertEqual(self.ask_cached(server, two)[0], 0)
 
     def test_idle_server_takes_no_cpu(self):
         """Workers spin between steps; without requests they must sleep. CPU time, which other load on the machine does not change."""

@@ -230,7 +230,7 @@ static bool decodes(const struct sequence *s)
     return s->n_done + 1 == s->n_tokens && s->n_done >= s->request.n_prompt;
 }
 
-struct step_size { size_t n_tokens, n_prompt_tokens, n_rows; };
+struct step_size { size_t n_tokens, n_decodes, n_rows; };
 
 /* Give up to `most` tokens of the sequence to the step. Returns false when its pages could not be had. */
 static bool schedule(struct engine *e, struct sequence *s, size_t most, struct step_size *size)
@@ -279,10 +279,11 @@ static struct step_size build_step(struct engine *e)
         for (size_t i = 0; fits && i < e->n_in_batch; i++)
             if (decodes(e->running[i]))
                 fits = schedule(e, e->running[i], 1, &size);
-        size_t decoding = size.n_tokens;
+        size.n_decodes = size.n_tokens;
+        const size_t budget = pace_budget(&e->pace, size.n_decodes);
         for (size_t i = 0; fits && i < e->n_in_batch; i++)
-            if (!decodes(e->running[i]) && size.n_tokens - decoding < e->options.prefill_chunk)
-                fits = schedule(e, e->running[i], e->options.prefill_chunk - (size.n_tokens - decoding), &size);
+            if (!decodes(e->running[i]) && size.n_tokens - size.n_decodes < budget)
+                fits = schedule(e, e->running[i], budget - (size.n_tokens - size.n_decodes), &size);
         if (!fits)
             preempt_last(e);
     } while (!fits);
@@ -428,9 +429,11 @@ static void run_step(struct engine *e)
 
     if (size.n_tokens == 0)
         return;
+    const uint64_t start = clock_now_ns();
     model_step(e->model, e->step, size.n_tokens);
     if (size.n_rows)
         pool_run(model_pool(e->model), sample_worker, e);
+    pace_observe(&e->pace, size.n_decodes, size.n_tokens - size.n_decodes, (double)(clock_now_ns() - start));
     for (size_t i = 0; i < e->n_in_batch;) {
         struct sequence *s = e->running[i];
         enum engine_reason reason;

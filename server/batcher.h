@@ -19,6 +19,7 @@ struct engine_options {
     struct model_options model;     /* max_batch at most ENGINE_MAX_BATCH (0: ENGINE_DEFAULT_BATCH); max_step_tokens and max_step_logits
                                      * are set here */
     size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
+    double itl_ms;                  /* prompts are read in chunks so small that a step takes no longer; 0: in whole prefill_chunks */
     size_t reserve_tokens;          /* an admitted request finds room for its prompt and this many tokens more; 0: 256 */
     bool no_prefix_cache;           /* every prompt is computed whole */
     size_t max_waiting;             /* requests in the queue; 0: 512 */

@@ -29,7 +29,7 @@ struct settings {
     const char *host, *key_file, *template_file, *alias, *origins;
     const char *replicas;
     uint64_t port, max_batch, prefill_chunk;
-    double drain_s, ping_s;
+    double drain_s, ping_s, itl_ms;
     bool accept_any_model, no_auth_ok, no_prefix_cache;
     int isolation;                  /* index: none, key */
     int log;                        /* index: text, json */
@@ -206,7 +206,8 @@ static int choose_nodes(struct server *s, struct engine_options *o)
 static int run(struct server *s, const char *path)
 {
     const struct settings *o = s->settings;
-    struct engine_options engine = { .prefill_chunk = o->prefill_chunk, .no_prefix_cache = o->no_prefix_cache };
+    struct engine_options engine = { .prefill_chunk = o->prefill_chunk, .itl_ms = o->itl_ms,
+                                     .no_prefix_cache = o->no_prefix_cache };
     struct serve serve = { .drain_s = o->drain_s, .json_log = o->log == 1, .show_loading = progress_show, .on_ready = on_ready, .arg = s };
     int status = model_flags_apply(&o->model, &engine.model);
 
@@ -243,7 +244,7 @@ int cmd_serve(int argc, char **argv)
 {
     static const char *const log_choices[] = { "text", "json", NULL }, *const isolation_choices[] = { "none", "key", NULL };
     struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30, .replicas = "1" };
-    struct option options[MODEL_FLAGS_OPTIONS + 17] = {
+    struct option options[MODEL_FLAGS_OPTIONS + 18] = {
         { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
           .help = "address to listen on (default 127.0.0.1: only this machine)" },
         { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &o.port, .metavar = "N", .least = 0, .most = 65535,
@@ -265,6 +266,9 @@ int cmd_serve(int argc, char **argv)
           .help = "sequences at once (default 0: 32)" },
         { .name = "prefill-chunk", .type = OPTION_U64, .out = &o.prefill_chunk, .metavar = "N", .least = 0, .most = MODEL_MAX_STEP_TOKENS,
           .help = "prompt tokens a step, all sequences together (default 0: 256)" },
+        { .name = "itl-ms", .type = OPTION_F64, .out = &o.itl_ms, .metavar = "MS", .least = 0, .most = 60000,
+          .help = "while others are being answered, read new prompts in chunks so small that the time between two tokens stays near "
+                  "this (default 0: whole chunks)" },
         { .name = "no-prefix-cache", .type = OPTION_FLAG, .out = &o.no_prefix_cache,
           .help = "compute every prompt whole (default: what begins like an earlier one is shared)" },
         { .name = "cache-isolation", .type = OPTION_CHOICE, .out = &o.isolation, .choices = isolation_choices,
@@ -291,7 +295,7 @@ int cmd_serve(int argc, char **argv)
     size_t n_args;
 
     model_flags_init(&o.model);
-    model_flags_options(&o.model, options + 17);
+    model_flags_options(&o.model, options + 18);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;

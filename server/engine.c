@@ -36,6 +36,7 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
         e->options.prefill_chunk = MODEL_MAX_STEP_TOKENS - e->options.model.max_batch;
     e->options.model.max_step_tokens = e->options.prefill_chunk + e->options.model.max_batch;
     e->options.model.max_step_logits = e->options.model.max_batch + 16;     /* some rows for prompts that are scored */
+    e->pace = (struct pace){ .target_ns = 1e6 * e->options.itl_ms, .most = e->options.prefill_chunk };
     e->gguf = g;
     e->on_event = on_event;
     e->event_arg = arg;

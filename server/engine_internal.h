@@ -10,6 +10,7 @@
 #include "model/forward.h"
 #include "server/batcher.h"
 #include "server/engine.h"
+#include "server/pace.h"
 
 /* One request, from submission to its last event. One allocation beside its page table. */
 struct sequence {
@@ -60,6 +61,7 @@ struct engine {
     struct step_token *step;
     char *sampler_scratch;                  /* one part a worker */
     uint64_t rate_since_ns, rate_tokens;
+    struct pace pace;
 };
 
 /* batcher.c: the engine's thread. */

@@ -35,7 +35,7 @@ struct stream_loops {
 };
 
 struct stream_shape {
-    const char *name;       /* as in JSON and in the machine file */
+    const char *name;       /* as in JSON */
     unsigned n_arrays;
     unsigned n_streams;     /* arrays that are read or written, as STREAM counts: a line that a store has to read first is not counted */
 };

@@ -206,7 +206,8 @@ static int check_unused(const struct plan *p, size_t n_used)
             return -EINVAL;
         }
     }
-    log_warn("%s: %zu tensors are not used by this version", gguf_path(p->g), gguf_n_tensors(p->g) - n_used);
+    const size_t n = gguf_n_tensors(p->g) - n_used;
+    log_warn("%s: %zu tensor%s not used by this version", gguf_path(p->g), n, n == 1 ? " is" : "s are");
     return 0;
 }
 

@@ -284,16 +284,17 @@ static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *p
     return 0;
 }
 
-/* What this copy of the model may take: other copies are opened at the same time, on nodes of their own. */
+/*
+ * What this copy of the model may take: other copies are opened at the same time, on nodes of their own. A cgroup's limit is that of all
+ * of them together.
+ */
 static uint64_t available_bytes(const struct model *m)
 {
-    const uint64_t available = topology_available_bytes("");
+    const uint64_t available = topology_available_bytes("") / m->n_replicas;
     uint64_t free_bytes = 0;
 
-    if (m->n_replicas == 1)
+    if (m->n_replicas == 1 || m->topology.is_virtual)
         return available;
-    if (m->topology.is_virtual)
-        return available / m->n_replicas;
     for (size_t v = 0; v < m->topology.n_nodes; v++)
         free_bytes += m->topology.nodes[v].free_bytes;
     return free_bytes < available ? free_bytes : available;

@@ -1,5 +1,5 @@
 /*
- * model_internal.h - what model.c, load.c, gemm.c, forward.c, attention.c and measure.c share: weights, node memories and a step's plan.
+ * model_internal.h - what the files of this folder share of a model: weights, node memories and a step's plan.
  */
 #ifndef FOURWAY_MODEL_MODEL_INTERNAL_H
 #define FOURWAY_MODEL_MODEL_INTERNAL_H

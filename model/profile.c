@@ -11,7 +11,7 @@ const char *const profile_part_names[PROFILE_PARTS] = {
 void model_profile(struct model *m, struct profile *p)
 {
     if (p)
-        *p = (struct profile){ .pool = m->pool };
+        *p = (struct profile){ 0 };
     m->profile = p;
     pool_count_waits(m->pool, p != NULL);
 }

@@ -31,7 +31,6 @@ struct pool;
 
 /* The caller's; steps add to it. */
 struct profile {
-    const struct pool *pool;
     uint64_t ns[PROFILE_PARTS];                             /* worker 0 */
     uint64_t node_ns[TOPOLOGY_MAX_NODES][PROFILE_PARTS];    /* mean of the node's workers */
     uint64_t n_steps, n_tokens, n_barriers;                 /* barriers that each worker went through */

@@ -72,13 +72,13 @@ static int size_memory(struct bandwidth *b, size_t i, uint64_t available)
     const size_t n = pool_node_workers(b->pool, b->memories[i].owner);
     const uint64_t cache = cache_bytes_of(&t->nodes[b->memories[i].owner]);
     const uint64_t free_bytes = i < t->n_nodes ? t->nodes[i].free_bytes : t->memory_nodes[i - t->n_nodes].free_bytes;
-    const uint64_t room = (free_bytes < available ? free_bytes : available) / 2 / n / PART_BYTES * PART_BYTES;
+    const uint64_t usable = free_bytes < available ? free_bytes : available, room = usable / 2 / n / PART_BYTES * PART_BYTES;
 
     b->cache_bytes += i < t->n_nodes ? cache : 0;
     const uint64_t want = ((uint64_t)(ARRAYS * b->o.cache_multiple * (double)cache) / n / PART_BYTES + 1) * PART_BYTES;
     if (!room) {
-        log_error("node %d: %.3f GB are free for %zu workers, of which half may be taken; at least %.3f GB are needed: stop other "
-                  "programs, or use fewer --threads or --nodes", b->memories[i].os_node, (double)free_bytes / 1e9, n,
+        log_error("node %d: %.3f GB are free for %zu worker%s, of which half may be taken; at least %.3f GB are needed: stop other "
+                  "programs, or use fewer --threads or --nodes", b->memories[i].os_node, (double)usable / 1e9, n, n == 1 ? "" : "s",
                   2 * (double)(n * PART_BYTES) / 1e9);
         return -ENOMEM;
     }

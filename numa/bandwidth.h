@@ -44,7 +44,7 @@ struct bandwidth_memory {
     int os_node;
     size_t owner;               /* node of the topology whose workers touch it first */
     uint64_t bytes;             /* of the arena */
-    double on_node, huge;       /* shares of it that lie on the node, and in 2 MiB pages */
+    double on_node, huge;       /* shares of it that lie on the node, and in huge pages */
     bool bound;
 };
 

@@ -36,7 +36,7 @@ struct bandwidth {
     enum stream_kind kind;
     uint64_t passes, passes_done;
     uint64_t (*loop)(uint64_t n);
-    size_t memory, node, home;
+    size_t memory, node, reader;    /* `node` chases, or hands lines to `reader` */
     size_t chain_bytes;         /* of memory `memory` hold a cycle; 0: none does */
     unsigned delay;
     bool modified;

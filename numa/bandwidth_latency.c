@@ -3,8 +3,9 @@
  *
  * A load's address is what the load before it gave, over a random cycle, so nothing can be fetched ahead. The cycle uses one line of every
  * 256 bytes: prefetchers bring a line's neighbour, too, which would then be a hit later. It is random within pieces of 32 MiB, which
- * the second-level TLB covers (also without 2 MiB pages, nearly), and which are gone through in order. Before every round all lines are
- * flushed, so that no cache, of whatever size, keeps some from the round before.
+ * are gone through in order: 16 pages of 2 MiB, which the TLB has at once; where there are only small ones, 8192, more than any second
+ * level holds (2048 on Golden Cove, 4096 on Zen 5), page walks are in the figure. Before every round all lines are flushed, so that no
+ * cache, of whatever size, keeps some from the round before.
  */
 #include <assert.h>
 #include <emmintrin.h>
@@ -225,12 +226,12 @@ static void take_lines(struct bandwidth *b, struct lane *lane)
         at->count++;
 }
 
-/* `node` writes, `home` counts as the reader's node here; the lines lie in `memory`. */
+/* A worker of `node` takes the lines of `memory`, one of `reader` loads them. */
 static void hand_over(const struct worker *w, void *arg)
 {
     struct bandwidth *b = arg;
     const bool is_writer = w->node == b->node && w->index_in_node == 0;
-    const bool is_reader = w->node == b->home && w->index_in_node == (b->home == b->node);
+    const bool is_reader = w->node == b->reader && w->index_in_node == (b->reader == b->node);
 
     for (size_t i = 0; i < HANDED_ROUNDS; i++) {
         if (is_writer)
@@ -263,7 +264,7 @@ int bandwidth_core_to_core(struct bandwidth *b, size_t writer, size_t reader, si
         return -ENODEV;
     make_chain(b, home, HANDED_BYTES);
     b->node = writer;
-    b->home = reader;
+    b->reader = reader;
     b->modified = modified;
     for (size_t i = 0; i < b->o.n_samples; i++) {
         b->chase_ns = b->chase_loads = 0;

@@ -48,7 +48,7 @@ static void judge_cpuset(struct findings *f, const struct topology *t)
     struct finding *x;
 
     if (cost == 0) {
-        findings_add(f, "cpuset", 0, "all %zu cores may be used", n);
+        findings_add(f, "cpuset", 0, "all %zu core%s may be used", n, n == 1 ? "" : "s");
         return;
     }
     x = findings_add(f, "cpuset", cost, "this process may use %zu of %zu cores (cpuset or taskset)", n, t->n_online_cores);

@@ -29,8 +29,7 @@ enum {
     VERIFY_BATCH = 1024, /* pages asked about in one move_pages call */
 };
 
-/* Bind a mapping nobody has touched. Returns 0 or a negative errno. */
-static int bind_to(void *base, size_t bytes, int os_node)
+int place_bind(void *base, size_t bytes, int os_node)
 {
     unsigned long mask[MASK_BITS / (8 * sizeof(unsigned long))] = { 0 };
 
@@ -75,7 +74,7 @@ static bool map_explicit(struct place_arena *a, size_t bytes, unsigned page_shif
     void *base = mmap(NULL, rounded, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (base == MAP_FAILED)
         return false;
-    if ((bind && bind_to(base, rounded, a->os_node)) || madvise(base, rounded, MADV_POPULATE_WRITE)) {
+    if ((bind && place_bind(base, rounded, a->os_node)) || madvise(base, rounded, MADV_POPULATE_WRITE)) {
         munmap(base, rounded);
         return false;
     }
@@ -97,7 +96,7 @@ static int map_advised(struct place_arena *a, bool huge, bool bind)
     madvise(a->base, a->bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* fails on a kernel without: then the pages stay small */
     if (!bind)
         return 0;
-    int err = bind_to(a->base, a->bytes, a->os_node);
+    int err = place_bind(a->base, a->bytes, a->os_node);
     a->bound = !err;
     if (err && err != -ENOSYS && !atomic_flag_test_and_set(&warned)) {
         log_warn("memory cannot be bound to node %d: %s; its workers' first touch has to place it%s", a->os_node, strerror(-err),

@@ -25,9 +25,15 @@ struct place_arena {
 /* Which pages: as above; from a pool or none; never from a pool; 4 KiB. */
 enum place_pages { PAGES_AUTO, PAGES_EXPLICIT, PAGES_TRANSPARENT, PAGES_SMALL };
 
-/* Map and bind `bytes` on t->nodes[node], or on t->memory_nodes[node - n_nodes], rounded up to 2 MiB or the pool's pages. Returns 0, -ENOMEM (logged with node and bytes). */
+/*
+ * Map and bind `bytes` on t->nodes[node], or on t->memory_nodes[node - n_nodes], rounded up to 2 MiB or the pool's pages. Returns 0, or
+ * -ENOMEM (logged with node and bytes).
+ */
 int place_arena_create(struct place_arena *a, const struct topology *t, size_t node, size_t bytes, enum place_pages pages);
 void place_arena_free(struct place_arena *a);      /* fine on a zeroed one */
+
+/* Bind a mapping that nobody has touched to a node, as the kernel numbers it. Returns 0 or a negative errno; not logged. */
+int place_bind(void *base, size_t bytes, int os_node);
 
 /* The next `bytes` of the arena, 64-byte aligned; never NULL (the caller sized the arena: asserts). */
 void *place_take(struct place_arena *a, size_t bytes);
@@ -35,8 +41,9 @@ void *place_take(struct place_arena *a, size_t bytes);
 /* What the kernel says of an arena's pages. */
 struct place_report {
     size_t pages, on_node, untouched;   /* sampled: at least one address per 2 MiB, every page when `every_page` */
-    size_t huge_bytes, bytes;           /* in 2 MiB pages (AnonHugePages or explicit), of all */
+    size_t huge_bytes, bytes;           /* in huge pages (AnonHugePages, or explicit ones of either size), of all */
 };
+/* Returns 0, or the negative errno that the kernel gave (a warning says so). */
 int place_verify(const struct place_arena *a, bool every_page, struct place_report *r);
 
 /*

@@ -286,11 +286,6 @@ size_t pool_node_workers(const struct pool *p, size_t node)
     return p->nodes[node]->n_workers;
 }
 
-const struct topology *pool_topology(const struct pool *p)
-{
-    return p->topology;
-}
-
 void pool_count_waits(struct pool *p, bool on)
 {
     for (size_t k = 0; k < p->n_workers && on; k++)
@@ -303,21 +298,10 @@ struct pool_waits pool_worker_waits(const struct pool *p, size_t worker)
     return p->threads[worker].waits;
 }
 
-/* Part i of n units over k: the first n mod k parts have one more. */
-static void share(size_t n, size_t i, size_t k, size_t *begin, size_t *end)
+void pool_share_node(const struct worker *w, size_t n, size_t *begin, size_t *end)
 {
-    const size_t each = n / k, more = n % k;
+    const size_t i = w->index_in_node, each = n / w->node_workers, more = n % w->node_workers;
 
     *begin = each * i + (i < more ? i : more);
     *end = *begin + each + (i < more);
-}
-
-void pool_share_node(const struct worker *w, size_t n, size_t *begin, size_t *end)
-{
-    share(n, w->index_in_node, w->node_workers, begin, end);
-}
-
-void pool_share_all(const struct worker *w, size_t n, size_t *begin, size_t *end)
-{
-    share(n, w->index, w->n_workers, begin, end);
 }

@@ -28,8 +28,8 @@ typedef void (*pool_fn)(const struct worker *w, void *arg);
 /*
  * n_threads = 0: one a physical core, or what the cgroup grants (topology_default_threads). Fewer than nodes is raised to one a node,
  * with a log line. Threads are dealt over nodes in proportion to their cores. Each worker is bound to one CPU; with more workers than
- * CPUs to its node's CPUs, on virtual nodes then
- * to none. That holds for the caller's thread, too, from its first pool_run on (see pool_release_caller).
+ * CPUs to its node's CPUs, on virtual nodes then to none. That holds for the caller's thread, too, from its first pool_run on (see
+ * pool_release_caller).
  * `t` stays the caller's and must outlive the pool. Returns 0, -EINVAL, -ENOMEM or -EAGAIN (logged).
  */
 int pool_create(struct pool **p, const struct topology *t, size_t n_threads);
@@ -38,7 +38,6 @@ void pool_destroy(struct pool *p);
 size_t pool_n_workers(const struct pool *p);
 size_t pool_n_nodes(const struct pool *p);
 size_t pool_node_workers(const struct pool *p, size_t node);
-const struct topology *pool_topology(const struct pool *p);
 
 /*
  * Run fn(worker, arg) on every worker; returns when all have returned. Memory written before is seen by the workers, and by the
@@ -64,8 +63,7 @@ struct pool_waits { uint64_t barriers, ns; };
 void pool_count_waits(struct pool *p, bool on);
 struct pool_waits pool_worker_waits(const struct pool *p, size_t worker);
 
-/* Split n units over the workers of this worker's node (or of the pool): units [*begin, *end). */
+/* Split n units over the workers of this worker's node: units [*begin, *end). The first n mod node_workers have one more. */
 void pool_share_node(const struct worker *w, size_t n, size_t *begin, size_t *end);
-void pool_share_all(const struct worker *w, size_t n, size_t *begin, size_t *end);
 
 #endif

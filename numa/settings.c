@@ -1,16 +1,16 @@
 #include "numa/settings.h"
 
 #include <errno.h>
-#include <numaif.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "numa/cgroup_internal.h"
+#include "numa/place.h"
 #include "numa/sysfs_internal.h"
 
-enum { CAP_SYS_NICE_BIT = 23, BIND_BYTES = 4096, MASK_BITS = 1024 };    /* linux/capability.h */
+enum { CAP_SYS_NICE_BIT = 23, BIND_BYTES = 4096 };     /* linux/capability.h; a page */
 
 static int read_number(const char *root, const char *path)
 {
@@ -123,13 +123,11 @@ static void read_memory(struct settings *s, const char *root)
 /* Docker's seccomp profile refuses mbind without CAP_SYS_NICE, though the kernel would not: asking is the only way to know. */
 static int try_to_bind(int os_node)
 {
-    unsigned long mask[MASK_BITS / (8 * sizeof(unsigned long))] = { 0 };
     void *page = mmap(NULL, BIND_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (page == MAP_FAILED || os_node >= MASK_BITS)
+    if (page == MAP_FAILED)
         return -ENOMEM;
-    mask[(size_t)os_node / (8 * sizeof(*mask))] = 1ul << ((size_t)os_node % (8 * sizeof(*mask)));
-    const int err = mbind(page, BIND_BYTES, MPOL_BIND, mask, MASK_BITS + 1, 0) ? -errno : 0;
+    const int err = place_bind(page, BIND_BYTES, os_node);
     munmap(page, BIND_BYTES);
     return err;
 }

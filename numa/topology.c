@@ -200,6 +200,14 @@ static int package_of(int cpu, const char *root)
     return package >= 0 && package < SYSFS_MAX_IDS ? (int)package : -1;
 }
 
+static void note_package(struct id_set *packages, int cpu, const char *root)
+{
+    const int package = package_of(cpu, root);
+
+    if (package >= 0)
+        id_set_add(packages, package);
+}
+
 /* One more core, the first thread of which is `cpu`. */
 static void add_core(struct topology_node *node, int cpu, const struct cpus *c)
 {
@@ -225,10 +233,7 @@ static int set_cores(struct topology_node *node, const struct id_set *own, const
     if (!node->cpus || !node->threads)
         return -ENOMEM;
     for (int cpu = id_set_next(own, 0); cpu >= 0; cpu = id_set_next(own, cpu + 1)) {
-        const int package = package_of(cpu, root);
-
-        if (package >= 0)
-            id_set_add(&packages, package);
+        note_package(&packages, cpu, root);
         add_core(node, cpu, c);
     }
     for (int cpu = id_set_next(guests, 0); cpu >= 0; cpu = id_set_next(guests, cpu + 1))
@@ -320,12 +325,8 @@ static size_t count_packages(const struct cpus *c, const char *root)
 {
     struct id_set packages = { 0 };
 
-    for (int cpu = id_set_next(&c->cores, 0); cpu >= 0; cpu = id_set_next(&c->cores, cpu + 1)) {
-        const int package = package_of(cpu, root);
-
-        if (package >= 0)
-            id_set_add(&packages, package);
-    }
+    for (int cpu = id_set_next(&c->cores, 0); cpu >= 0; cpu = id_set_next(&c->cores, cpu + 1))
+        note_package(&packages, cpu, root);
     return id_set_count(&packages);
 }
 

@@ -70,6 +70,7 @@ struct api_request {
     size_t n_stop_ids;
     struct stop_set stop;
     int n_logprobs;             /* -1: none */
+    int32_t priority;           /* lower comes earlier */
     struct kv_salt salt;        /* of cache_salt; zeros without */
     double timeout_s;           /* 0: the server's */
     double ping_s;              /* < 0: the server's; 0: none */

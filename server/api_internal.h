@@ -17,7 +17,7 @@ struct api_body {
     const char *model, *request_id, *cache_salt, *reasoning_effort;
     const json_t *prompt, *messages, *template_kwargs;
     int64_t max_tokens, max_completion_tokens;      /* -1: absent */
-    int64_t min_tokens, n, best_of, top_k, seed, truncate, logprobs, top_logprobs;      /* best_of, truncate 0: absent */
+    int64_t min_tokens, priority, n, best_of, top_k, seed, truncate, logprobs, top_logprobs;      /* best_of, truncate 0: absent */
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty, timeout_s, ping_s;
     bool chat_logprobs, stream, include_usage, continuous_usage, progress, timings_per_token;
     bool echo, add_special_tokens, include_stop, ignore_eos, skip_special, return_token_ids, tokens_as_ids;

@@ -50,7 +50,7 @@ static const struct field table[] = {
     { "return_token_ids", FIELD_BOOL, BOTH, AT(return_token_ids), 0, 0, false, NULL },
     { "return_tokens_as_token_ids", FIELD_BOOL, BOTH, AT(tokens_as_ids), 0, 0, false, NULL },
     { "cache_salt", FIELD_STRING, BOTH, AT(cache_salt), 0, 0, false, api_check_cache_salt },
-    { "priority", FIELD_INTEGER, BOTH, NO_OFFSET, -INT32_MOST - 1, INT32_MOST, false, NULL },
+    { "priority", FIELD_INTEGER, BOTH, AT(priority), -INT32_MOST - 1, INT32_MOST, false, NULL },
     { "timeout", FIELD_NUMBER, BOTH, AT(timeout_s), 0.1, 86400, false, NULL },
     { "timings_per_token", FIELD_BOOL, BOTH, AT(timings_per_token), 0, 0, false, NULL },
     { "return_progress", FIELD_BOOL, BOTH, AT(progress), 0, 0, false, NULL },
@@ -238,6 +238,7 @@ static int fill_request(struct api_body *b)
     r->sampling.seed = seed;
     r->min_tokens = (uint32_t)b->min_tokens;
     r->n_logprobs = r->route == API_COMPLETIONS ? (int)b->logprobs : b->chat_logprobs ? (int)b->top_logprobs : -1;
+    r->priority = (int32_t)b->priority;
     r->timeout_s = b->timeout_s;
     r->ping_s = b->ping_s;
     r->stream = b->stream;

@@ -2,7 +2,7 @@
  * batcher.c - the engine's thread: loads the model, then builds, runs and evaluates one step after the other.
  *
  * A step takes one token of every sequence that decodes, then chunks of prompts up to the prefill budget, in order of admission. Pages are
- * reserved as a sequence grows; when they run out the sequence admitted last gives all of its pages back and returns to the head of
+ * reserved as a sequence grows; when they run out the sequence admitted last gives all of its pages back and returns to
  * the queue with the tokens that it has: it is computed again later, to the same bits. What of its pages is known to the prefix cache may
  * still be there then.
  */
@@ -172,14 +172,36 @@ static bool fits(const struct engine *e, const struct sequence *s)
     return want - s->kv.n_pages + pages_promised(e) <= model_kv_cache(e->model)->n_free || e->n_in_batch == 0;
 }
 
-/* First come, first served, until one does not fit; but who waits for another's prompt lets others pass. */
+/* Who of those that wait comes next, of those that were not passed over; NULL: nobody. */
+static struct sequence **next_turn(struct engine *e, uint64_t now)
+{
+    struct sequence **best = NULL;
+    struct turn first;
+
+    for (struct sequence **at = &e->queue; *at; at = &(*at)->next) {
+        const struct sequence *s = *at;
+        const struct turn turn = { .key = s->request.key, .priority = s->request.priority, .since_ns = s->submitted_ns,
+                                   .number = s->number, .resumes = s->admitted_ns != 0 };
+        if (s->is_passed || (best && !turns_before(&e->turns, &turn, &first, now)))
+            continue;
+        best = at;
+        first = turn;
+    }
+    return best;
+}
+
+/* One after the other as their turns come, until one does not fit; but who waits for another's prompt lets others pass. */
 static void admit(struct engine *e)
 {
     enum { MOST_PASSED = 64 };
+    const uint64_t now = clock_now_ns();
+    struct sequence **at;
     size_t n_passed = 0;
 
     pthread_mutex_lock(&e->lock);
-    for (struct sequence **at = &e->queue; *at && e->n_in_batch < e->options.model.max_batch && n_passed < MOST_PASSED;) {
+    for (struct sequence *s = e->queue; s; s = s->next)
+        s->is_passed = false;
+    while (e->n_in_batch < e->options.model.max_batch && n_passed < MOST_PASSED && (at = next_turn(e, now))) {
         struct sequence *s = *at;
         find_prefix(e, s);
         const bool waits = is_being_computed(e, s);
@@ -188,7 +210,7 @@ static void admit(struct engine *e)
             s->n_done = 0;
             if (!waits)
                 break;
-            at = &s->next;
+            s->is_passed = true;
             n_passed++;
             continue;
         }
@@ -201,7 +223,7 @@ static void admit(struct engine *e)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* The sequence admitted last goes back to the head of the queue without its pages. */
+/* The sequence admitted last goes back to the queue without its pages; its turn is before all that never ran. */
 static void preempt_last(struct engine *e)
 {
     struct sequence *s = e->running[e->n_in_batch - 1];
@@ -358,6 +380,13 @@ static bool report_scores(struct engine *e, struct sequence *s)
     return true;
 }
 
+static void count_served(struct engine *e, const struct sequence *s, uint64_t n_prompt, uint64_t n_generated)
+{
+    pthread_mutex_lock(&e->lock);
+    turns_serve(&e->turns, s->request.key, n_prompt, n_generated);
+    pthread_mutex_unlock(&e->lock);
+}
+
 /* Account for a step's tokens of one sequence. Returns true when it is finished, with the reason. */
 static bool evaluate(struct engine *e, struct sequence *s, enum engine_reason *reason)
 {
@@ -373,6 +402,7 @@ static bool evaluate(struct engine *e, struct sequence *s, enum engine_reason *r
     size_t n_read = s->n_done + s->n_step < n_prompt ? s->n_done + s->n_step : n_prompt;
     if (n_read > s->n_reported) {       /* what is read again after a preemption is no progress */
         atomic_fetch_add(&e->tokens_prompt, n_read - s->n_reported);
+        count_served(e, s, n_read - s->n_reported, 0);
         s->n_reported = n_read;
         if (s->request.progress) {
             event.type = ENGINE_PROGRESS;
@@ -403,6 +433,7 @@ static bool evaluate(struct engine *e, struct sequence *s, enum engine_reason *r
     fill_logprobs(e, s, s->first_row + s->n_rows - 1, s->norm, s->drawn, &event);
     s->tokens[s->n_tokens++] = s->drawn;
     atomic_fetch_add(&e->tokens_generated, 1);
+    count_served(e, s, 0, 1);
     e->rate_tokens++;
     e->on_event(e->event_arg, &event);
     if (is_end(s, s->drawn)) {

@@ -20,6 +20,7 @@ struct engine_options {
                                      * are set here */
     size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
     double itl_ms;                  /* prompts are read in chunks so small that a step takes no longer; 0: in whole prefill_chunks */
+    size_t n_keys;                  /* of API keys, numbered from 1 */
     size_t reserve_tokens;          /* an admitted request finds room for its prompt and this many tokens more; 0: 256 */
     bool no_prefix_cache;           /* every prompt is computed whole */
     size_t max_waiting;             /* requests in the queue; 0: 512 */

@@ -3,9 +3,8 @@
  *
  * llama-bench's method: random tokens; "pp" reads a prompt of N tokens into an empty cache, "tg" generates N tokens from an empty one,
  * after a warm-up, R times. With every decode rate stands the share of the read bandwidth that the same workers measured within this
- * run (MBU):
- * bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second. With --profile each test runs
- * once more, with clocks inside the steps: where their time goes.
+ * run (MBU): bytes of weights in the file's own encoding, and of the KV that a step reads, times steps per second. With --profile each test
+ * runs once more, with clocks inside the steps: where their time goes.
  */
 #include <assert.h>
 #include <errno.h>
@@ -267,9 +266,10 @@ static json_t *profile_json(const struct bench *b, const struct result *r)
 static void print_text(const struct bench *b, const char *path, const struct result *r, size_t n)
 {
     printf("model     %s (%.1f M parameters, %.1f MB)\n", path, (double)b->info.n_params / 1e6, (double)b->file_bytes / 1e6);
-    printf("machine   %s, %zu workers on %zu %s; all reads %.1f GB/s, %s %.0f GOP/s", isa_name(b->info.isa), b->info.n_threads,
-           b->info.n_nodes, b->info.virtual_nodes ? "virtual nodes" : b->info.n_nodes == 1 ? "node" : "nodes",
-           b->rates.read_bytes_per_s / 1e9, b->rates.prompt.unit, b->rates.prompt.ops_per_s / 1e9);
+    printf("machine   %s, %zu worker%s on %zu %s; all reads %.1f GB/s, %s %.0f GOP/s", isa_name(b->info.isa), b->info.n_threads,
+           b->info.n_threads == 1 ? "" : "s", b->info.n_nodes,
+           b->info.virtual_nodes ? "virtual nodes" : b->info.n_nodes == 1 ? "node" : "nodes", b->rates.read_bytes_per_s / 1e9,
+           b->rates.prompt.unit, b->rates.prompt.ops_per_s / 1e9);
     if (b->rates.generated.unit != b->rates.prompt.unit)
         printf(" for prompts, %s %.0f GOP/s in decode", b->rates.generated.unit, b->rates.generated.ops_per_s / 1e9);
     puts(" (measured now)");
@@ -302,15 +302,14 @@ static void print_json(const struct bench *b, const char *path, const struct res
         if (b->profile)
             json_object_set_new(json_array_get(results, i), "profile", profile_json(b, &r[i]));
     }
-    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:I, s:I, s:f, s:f, s:s, s:f, s:s, s:o}", "model", path, "params",
-                            (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa", isa_name(b->info.isa), "gemm",
-                            b->info.gemm, "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes", b->info.virtual_nodes, "threads",
-                            (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "weight_bytes",
+    json_t *all = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:b, s:I, s:f, s:I, s:I, s:I, s:f, s:f, s:s, s:f, s:s, s:o}",
+                            "model", path, "params", (json_int_t)b->info.n_params, "file_bytes", (json_int_t)b->file_bytes, "isa",
+                            isa_name(b->info.isa), "gemm", b->info.gemm, "nodes", (json_int_t)b->info.n_nodes, "virtual_nodes",
+                            b->info.virtual_nodes, "threads", (json_int_t)b->info.n_threads, "load_s", b->info.load_s, "weight_bytes",
                             (json_int_t)b->info.weight_arena_bytes, "scratch_bytes", (json_int_t)b->info.scratch_bytes, "rss_bytes",
                             (json_int_t)resident_bytes(), "read_gb_per_s", b->rates.read_bytes_per_s / 1e9, "peak_gop_per_s",
-                            b->rates.prompt.ops_per_s / 1e9,
-                            "peak_unit", b->rates.prompt.unit, "decode_peak_gop_per_s", b->rates.generated.ops_per_s / 1e9,
-                            "decode_peak_unit", b->rates.generated.unit, "results", results);
+                            b->rates.prompt.ops_per_s / 1e9, "peak_unit", b->rates.prompt.unit, "decode_peak_gop_per_s",
+                            b->rates.generated.ops_per_s / 1e9, "decode_peak_unit", b->rates.generated.unit, "results", results);
     if (b->membw_read_per_s > 0)
         json_object_set_new(all, "membw_read_gb_per_s", json_real(b->membw_read_per_s / 1e9));
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
@@ -324,9 +323,26 @@ static int read_machine(struct bench *b, const char *path)
     struct machine *m = calloc(1, sizeof(*m));
     const int err = m ? machine_load(m, path) : -ENOMEM;
 
+    if (!m)
+        log_error("no memory to read the machine file %s", path);
     b->membw_read_per_s = err ? 0 : m->read_bytes_per_s;
     free(m);
     return err;
+}
+
+/* Are there pages for the prompt, and for so many sequences that generate? */
+static bool has_room(const struct bench *b, size_t n_sequences)
+{
+    const size_t prompt_pages = kv_pages_for(b->depth + b->prompt), gen_pages = kv_pages_for(b->depth + b->gen) * n_sequences;
+    const bool of_prompt = prompt_pages > gen_pages;
+    const size_t pages = of_prompt ? prompt_pages : gen_pages, n = of_prompt ? 1 : n_sequences;
+
+    if (pages <= b->info.kv_pages)
+        return true;
+    log_error("bench: %zu sequence%s of %llu tokens: %.2f GB of KV cache are needed, %.2f GB are there: use a smaller --batch, --prompt, "
+              "--gen or --depth", n, n == 1 ? "" : "s", (unsigned long long)(b->depth + (of_prompt ? b->prompt : b->gen)),
+              (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9, (double)b->info.kv_bytes / 1e9);
+    return false;
 }
 
 static int run_bench(struct bench *b, const char *path, const struct model_flags *flags, bool json)
@@ -361,15 +377,7 @@ static int run_bench(struct bench *b, const char *path, const struct model_flags
         goto out;
     b->file_bytes = gguf_file_bytes(g);
     model_info(b->model, &b->info);
-    size_t prompt_pages = kv_pages_for(b->depth + b->prompt), gen_pages = kv_pages_for(b->depth + b->gen) * o.max_batch;
-    size_t pages = prompt_pages > gen_pages ? prompt_pages : gen_pages;
-    if (pages > b->info.kv_pages) {
-        log_error("bench: %zu sequences of %llu tokens need %.2f GB of KV cache, %.2f GB are there: use a smaller --batch, --gen or "
-                  "--depth", o.max_batch, (unsigned long long)(b->depth + b->gen),
-                  (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9, (double)b->info.kv_bytes / 1e9);
-        goto out;
-    }
-    if (measure_machine(b))
+    if (!has_room(b, o.max_batch) || measure_machine(b))
         goto out;
     for (size_t i = 0; i < o.max_batch; i++)
         if (kv_sequence_create(&b->sequences[i], o.n_ctx))

@@ -125,6 +125,8 @@ static int write_files(const struct membw *m, const struct flags *f)
         struct buf svg = { 0 };
 
         membw_write_svg(&svg, m);
+        if (svg.failed)
+            log_error("no memory for the picture %s", f->svg);
         err = svg.failed ? -1 : file_replace(f->svg, "picture", svg.data, svg.len);
         buf_free(&svg);
     }
@@ -133,6 +135,8 @@ static int write_files(const struct membw *m, const struct flags *f)
 
         if (machine)
             membw_to_machine(m, machine);
+        else
+            log_error("no memory for the machine file %s", f->machine);
         if (!machine || machine_save(machine, f->machine))
             err = -1;
         free(machine);

@@ -23,7 +23,7 @@
 #include "server/served_model.h"
 #include "server/start_report.h"
 
-enum { MAX_ORIGINS = 16 };
+enum { MAX_ORIGINS = 16, OWN_OPTIONS = 18 };
 
 struct settings {
     const char *host, *key_file, *template_file, *alias, *origins;
@@ -135,8 +135,8 @@ static void say_ready(const struct server *s)
     log_info("model %s (%s, %.1f M parameters) in %.2f s; context %zu tokens; KV cache %llu tokens, %.1f MB", s->model.name,
              model_config(m)->arch, (double)info.n_params / 1e6, info.load_s, info.n_ctx, (unsigned long long)kv_tokens,
              (double)info.kv_bytes / 1e6);
-    log_info("%zu threads on %zu %snode%s, %s kernels", info.n_threads, info.n_nodes, info.virtual_nodes ? "virtual " : "",
-             info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
+    log_info("%zu thread%s on %zu %snode%s, %s kernels", info.n_threads, info.n_threads == 1 ? "" : "s", info.n_nodes,
+             info.virtual_nodes ? "virtual " : "", info.n_nodes == 1 ? "" : "s", isa_name(info.isa));
     log_info("memory: weights %.1f MB, KV %.1f MB, scratch %.1f MB", (double)info.weight_arena_bytes / 1e6, (double)info.kv_bytes / 1e6,
              (double)info.scratch_bytes / 1e6);
     for (size_t i = 0; i < s->replicas.n; i++)
@@ -229,6 +229,8 @@ static int run(struct server *s, const char *path)
     if (!err)
         err = open_http(s);
     if (!err)
+        engine.n_keys = http_keys_count(s->keys);
+    if (!err)
         err = start_engines(s, &engine);
     if (!err) {
         front_set_replicas(s->front, &s->replicas);
@@ -240,11 +242,23 @@ static int run(struct server *s, const char *path)
     return err ? 1 : status;
 }
 
+static void take_down(struct server *s)
+{
+    for (size_t i = 0; i < s->replicas.n; i++)
+        engine_stop(s->replicas.engine[i]);         /* no more events for the front */
+    front_destroy(s->front);                        /* no more threads that submit */
+    for (size_t i = 0; i < s->replicas.n; i++)
+        engine_destroy(s->replicas.engine[i]);
+    http_close(s->http);
+    served_model_close(&s->model);
+    http_keys_free(s->keys);
+}
+
 int cmd_serve(int argc, char **argv)
 {
     static const char *const log_choices[] = { "text", "json", NULL }, *const isolation_choices[] = { "none", "key", NULL };
     struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30, .replicas = "1" };
-    struct option options[MODEL_FLAGS_OPTIONS + 18] = {
+    struct option options[OWN_OPTIONS + MODEL_FLAGS_OPTIONS] = {
         { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
           .help = "address to listen on (default 127.0.0.1: only this machine)" },
         { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &o.port, .metavar = "N", .least = 0, .most = 65535,
@@ -295,7 +309,7 @@ int cmd_serve(int argc, char **argv)
     size_t n_args;
 
     model_flags_init(&o.model);
-    model_flags_options(&o.model, options + 18);
+    model_flags_options(&o.model, options + OWN_OPTIONS);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;
@@ -305,13 +319,6 @@ int cmd_serve(int argc, char **argv)
         return status;
     serve_prepare_signals();
     status = run(&s, path);
-    for (size_t i = 0; i < s.replicas.n; i++)
-        engine_stop(s.replicas.engine[i]);          /* no more events for the front */
-    front_destroy(s.front);                         /* no more threads that submit */
-    for (size_t i = 0; i < s.replicas.n; i++)
-        engine_destroy(s.replicas.engine[i]);
-    http_close(s.http);
-    served_model_close(&s.model);
-    http_keys_free(s.keys);
+    take_down(&s);
     return status;
 }

@@ -63,7 +63,8 @@ bool completion_engine_request(const struct completion *c, size_t sequence, stru
     *out = (struct engine_request){
         .tokens = p->ids, .n_prompt = p->n, .sampling = r->sampling, .max_tokens = p->max_tokens, .min_tokens = r->min_tokens,
         .end_ids = r->end_ids, .n_end_ids = r->n_end_ids, .n_logprobs = r->n_logprobs,
-        .prompt_logprobs = r->echo && r->n_logprobs >= 0, .progress = true, .salt = r->salt,
+        .prompt_logprobs = r->echo && r->n_logprobs >= 0, .progress = true, .priority = r->priority,
+        .salt = r->salt,
     };
     out->sampling.choice = (uint32_t)(sequence % r->n);
     return p->max_tokens || out->prompt_logprobs;

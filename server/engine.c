@@ -43,12 +43,15 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
     e->load_started_ns = clock_now_ns();
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->changed, NULL);
-    int err = pthread_create(&e->thread, NULL, batcher_thread, e);
+    int err = turns_create(&e->turns, e->options.n_keys + 1);
+    if (!err)
+        err = -pthread_create(&e->thread, NULL, batcher_thread, e);
     if (err) {
+        turns_destroy(&e->turns);
         pthread_mutex_destroy(&e->lock);
         pthread_cond_destroy(&e->changed);
         free(e);
-        return -err;
+        return err;
     }
     *out = e;
     return 0;
@@ -89,6 +92,7 @@ void engine_destroy(struct engine *e)
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->changed);
     free(e->cancelled);
+    turns_destroy(&e->turns);
     free(e);
 }
 
@@ -123,7 +127,7 @@ static struct sequence *copy_request(const struct engine_request *r)
 
 static int check_request(const struct engine *e, const struct engine_request *r)
 {
-    if (r->n_prompt == 0 || r->n_replayed > r->max_tokens || r->n_logprobs > SAMPLER_MAX_TOP ||
+    if (r->key > e->options.n_keys || r->n_prompt == 0 || r->n_replayed > r->max_tokens || r->n_logprobs > SAMPLER_MAX_TOP ||
         (r->max_tokens == 0 && !r->prompt_logprobs))
         return -EINVAL;
     if (r->n_prompt > atomic_load(&e->n_ctx) || r->max_tokens > atomic_load(&e->n_ctx) - r->n_prompt)
@@ -139,7 +143,7 @@ static int check_request(const struct engine *e, const struct engine_request *r)
 
 int engine_submit(struct engine *e, const struct engine_request *r)
 {
-    struct sequence *s, **at;
+    struct sequence *s;
     int err = 0;
 
     switch (atomic_load(&e->state)) {
@@ -162,9 +166,10 @@ int engine_submit(struct engine *e, const struct engine_request *r)
              (most_tokens && atomic_load(&e->waiting_tokens) + s->n_tokens > most_tokens))
         err = -EBUSY;
     if (!err) {
-        for (at = &e->queue; *at; at = &(*at)->next)
-            ;
-        *at = s;
+        s->number = e->n_submitted++;
+        s->next = e->queue;
+        e->queue = s;
+        turns_arrive(&e->turns, s->request.key);
         atomic_fetch_add(&e->n_waiting, 1);
         atomic_fetch_add(&e->waiting_tokens, s->n_tokens);
         pthread_cond_broadcast(&e->changed);
@@ -235,6 +240,9 @@ void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reas
     if (s->first_token_ns)
         event.decode_ns = now - s->first_token_ns;
     kv_cache_release(model_kv_cache(e->model), &s->kv);
+    pthread_mutex_lock(&e->lock);
+    turns_leave(&e->turns, s->request.key);
+    pthread_mutex_unlock(&e->lock);
     e->on_event(e->event_arg, &event);
     kv_sequence_destroy(&s->kv);
     free(s);

@@ -30,6 +30,8 @@ struct engine_request {
     int n_logprobs;                 /* -1: none wanted; else 0..20 alternatives a token */
     bool prompt_logprobs;           /* also for prompt tokens 1 .. n - 1, n_logprobs alternatives each */
     bool progress;                  /* PROGRESS events while the prompt is read */
+    uint32_t key;                   /* who asks: each is served as much as the others; 0 .. engine_options.n_keys */
+    int32_t priority;               /* among requests of one key: lower comes earlier */
     struct kv_salt salt;            /* prompts of one salt may share their beginnings' KV pages */
     uint64_t deadline_ns;           /* clock_now_ns() after which it is aborted; 0: none */
 };

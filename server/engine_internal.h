@@ -11,6 +11,7 @@
 #include "server/batcher.h"
 #include "server/engine.h"
 #include "server/pace.h"
+#include "server/turns.h"
 
 /* One request, from submission to its last event. One allocation beside its page table. */
 struct sequence {
@@ -20,6 +21,8 @@ struct sequence {
     size_t n_tokens, n_done;        /* known; and computed: their K and V are in the cache */
     struct kv_sequence kv;
     uint64_t submitted_ns, admitted_ns, first_token_ns;
+    uint64_t number;                /* in the order of arrival */
+    bool is_passed;                 /* over in this round of admission: it waits for another's prompt */
     size_t n_cached;                /* prompt tokens found in the prefix cache at the first admission */
     size_t n_scored, n_reported;    /* prompt tokens whose logprobs, and progress, were reported: survive a preemption */
     bool leaves;                    /* with this reason, before the next step */
@@ -39,7 +42,9 @@ struct engine {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct sequence *queue;                 /* under lock: submitted or preempted, first comes first */
+    struct sequence *queue;                 /* under lock: submitted or preempted, in no order */
+    struct turns turns;                     /* under lock */
+    uint64_t n_submitted;                   /* under lock */
     uint64_t *cancelled;                    /* under lock: ids */
     size_t n_cancelled, cap_cancelled;
     bool stop;                              /* under lock */

@@ -177,6 +177,7 @@ static void submit(struct job *job)
             continue;
         if (!err) {
             q.id = job->ids[i] = router_add(&f->router, job, (uint32_t)i);
+            q.key = (uint32_t)job->key;
             if (f->options.isolate_keys)
                 q.salt = salt_of_key(q.salt, job->key);
             if (r->timeout_s > 0)

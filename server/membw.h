@@ -13,6 +13,7 @@
 #include "common/buf.h"
 #include "kernels/kernels.h"
 #include "numa/bandwidth.h"
+#include "numa/settings.h"
 
 /* Parts of a run, as bits of a mask, in the order of membw_part_names. */
 enum membw_part { MEMBW_LATENCY = 1, MEMBW_BANDWIDTH = 2, MEMBW_MATRIX = 4, MEMBW_STREAM = 8, MEMBW_LOADED = 16, MEMBW_SWEEP = 32,
@@ -34,8 +35,8 @@ struct membw_options {
 
 struct membw_conditions {
     char cpu[64];
-    char governor[32], huge_pages[32];      /* "" when the system does not say */
-    int numa_balancing;                     /* -1 when it does not say */
+    char governor[SETTINGS_WORD], huge_pages[SETTINGS_WORD];    /* "" when the system does not say */
+    int numa_balancing;                     /* or SETTINGS_UNKNOWN */
     uint64_t cache_bytes, array_bytes;
     bool is_short;                          /* too little memory was free for arrays of 4 x the caches */
     uint64_t sample_ns;
@@ -89,6 +90,6 @@ void membw_write_json(struct buf *b, const struct membw *m);
 void membw_write_svg(struct buf *b, const struct membw *m);
 
 struct machine;
-void membw_to_machine(const struct membw *m, struct machine *machine);     /* all parts must be done but sweep, loaded and c2c */
+void membw_to_machine(const struct membw *m, struct machine *machine);     /* latency, bandwidth, matrix, barrier and peak are done */
 
 #endif

@@ -3,12 +3,12 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "numa/dmi.h"
+#include "numa/settings.h"
 #include "server/membw.h"
 
 const char *const membw_part_names[] = { "latency", "bandwidth", "matrix", "stream", "loaded", "sweep", "c2c", "barrier", "peak", NULL };
@@ -23,58 +23,15 @@ static const unsigned delays[MEMBW_DELAYS] = { 0,   2,   8,    15,   50,   100, 
  */
 enum { SAMPLE_NS = 500000000, QUICK_SAMPLE_NS = 10000000, SAMPLES = 5, QUICK_SAMPLES = 3 };
 
-/* The first line of a small file, without its end; "" when there is none. */
-static void read_line(const char *path, char *line, size_t size)
+static void read_conditions(struct membw_conditions *c, const struct topology *t)
 {
-    FILE *f = fopen(path, "re");
+    struct settings s;
 
-    if (!f || !fgets(line, (int)size, f))
-        line[0] = '\0';
-    line[strcspn(line, "\n")] = '\0';
-    if (f)
-        fclose(f);
-}
-
-static void read_cpu_name(char *name, size_t size)
-{
-    char line[256];
-    FILE *f = fopen("/proc/cpuinfo", "re");
-
-    snprintf(name, size, "unknown");
-    while (f && fgets(line, sizeof(line), f)) {
-        char *colon = strchr(line, ':');
-
-        if (strncmp(line, "model name", 10) || !colon)
-            continue;
-        line[strcspn(line, "\n")] = '\0';
-        snprintf(name, size, "%s", colon + 1 + strspn(colon + 1, " "));
-        break;
-    }
-    if (f)
-        fclose(f);
-}
-
-/* "always [madvise] never": the word in brackets. */
-static void keep_bracketed(char *text)
-{
-    char *open = strchr(text, '['), *close = open ? strchr(open, ']') : NULL;
-
-    if (!close)
-        return;
-    memmove(text, open + 1, (size_t)(close - open - 1));
-    text[close - open - 1] = '\0';
-}
-
-static void read_conditions(struct membw_conditions *c)
-{
-    char text[32];
-
-    read_cpu_name(c->cpu, sizeof(c->cpu));
-    read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", c->governor, sizeof(c->governor));
-    read_line("/sys/kernel/mm/transparent_hugepage/enabled", c->huge_pages, sizeof(c->huge_pages));
-    keep_bracketed(c->huge_pages);
-    read_line("/proc/sys/kernel/numa_balancing", text, sizeof(text));
-    c->numa_balancing = *text ? atoi(text) : -1;
+    settings_read(&s, t, "");
+    snprintf(c->cpu, sizeof(c->cpu), "%.*s", (int)sizeof(c->cpu) - 1, *s.cpu_name ? s.cpu_name : "unknown");
+    snprintf(c->governor, sizeof(c->governor), "%s", s.governor);
+    snprintf(c->huge_pages, sizeof(c->huge_pages), "%s", s.thp_enabled);
+    c->numa_balancing = s.numa_balancing;
 }
 
 /* Part of the machine's channels: those of the nodes that are used, all nodes being alike. */
@@ -248,7 +205,8 @@ static void warn(const struct membw *m)
     if (c->numa_balancing > 0 && m->n_nodes > 1 && !m->memories[0].bound)
         log_warn("numa_balancing is on and memory is not bound: pages may move while they are measured (sysctl kernel.numa_balancing=0)");
     if (m->n_workers > m->topology.n_allowed_cpus)
-        log_warn("%zu workers share %zu CPUs: rates and latencies are those of taking turns", m->n_workers, m->topology.n_allowed_cpus);
+        log_warn("%zu workers share %zu CPU%s: rates and latencies are those of taking turns", m->n_workers, m->topology.n_allowed_cpus,
+                 m->topology.n_allowed_cpus == 1 ? "" : "s");
     if (!m->valid)
         log_warn("an array does not hold what its loop should have left: do not believe these figures, and test this machine's memory");
 }
@@ -259,9 +217,10 @@ int membw_measure(struct membw *m)
     size_t n_nodes_of_machine;
 
     kernels_fill(&m->kernels, m->o.isa);
-    read_conditions(&m->conditions);
     int err = topology_read(&m->topology, "");
     n_nodes_of_machine = m->topology.n_nodes;
+    if (!err)
+        read_conditions(&m->conditions, &m->topology);
     if (!err)
         err = topology_select(&m->topology, m->o.nodes);
     if (!err && m->o.virtual_nodes)

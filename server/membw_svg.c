@@ -183,8 +183,8 @@ void membw_write_svg(struct buf *b, const struct membw *m)
                   "font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", WIDTH, height, WIDTH, height);
     buf_printf(b, "<text x=\"%d\" y=\"28\" font-size=\"16\">fourway membw: ", MARGIN);
     write_escaped(b, m->conditions.cpu);
-    buf_printf(b, ", %zu cores on %zu %s%s", m->n_workers, m->n_nodes, m->topology.is_virtual ? "virtual " : "",
-               m->n_nodes == 1 ? "node" : "nodes");
+    buf_printf(b, ", %zu core%s on %zu %s%s", m->n_workers, m->n_workers == 1 ? "" : "s", m->n_nodes,
+               m->topology.is_virtual ? "virtual " : "", m->n_nodes == 1 ? "node" : "nodes");
     if (m->done & MEMBW_BANDWIDTH)
         buf_printf(b, ", ALL reads %.1f GB/s", m->all[STREAM_READ].best / 1e9);
     if (m->done & MEMBW_BANDWIDTH && m->theory > 0)

@@ -11,8 +11,8 @@ const char membw_rules[] =
     "sizes      An array is 4 x the sum of the last-level caches (STREAM's rule), three of them for\n"
     "           each node; less only when less than twice that is free, which is said. Loops of one or\n"
     "           two arrays go over the same memory. --quick: 1 x.\n"
-    "pages      2 MiB: from the node's own pool if it has them free, else transparent ones by madvise.\n"
-    "           The share is printed.\n"
+    "pages      Huge ones: from the node's own pool if it has enough of them free (of 1 GiB, else of\n"
+    "           2 MiB), else transparent ones of 2 MiB by madvise. The share is printed.\n"
     "placement  Memory is bound to its node (mbind) before anyone touches it; the workers that will\n"
     "           read it touch it first; then the kernel is asked where it lies (move_pages), and less\n"
     "           than 99 % on the node is a warning.\n"
@@ -53,14 +53,15 @@ static void write_conditions(struct buf *b, const struct membw *m)
 {
     const struct membw_conditions *c = &m->conditions;
 
-    buf_printf(b, "machine     %s; %s, %zu workers on %zu %s%s\n", c->cpu, isa_name(m->o.isa), m->n_workers, m->n_nodes,
-               m->topology.is_virtual ? "virtual " : "", m->n_nodes == 1 ? "node" : "nodes");
+    buf_printf(b, "machine     %s; %s, %zu worker%s on %zu %s%s\n", c->cpu, isa_name(m->o.isa), m->n_workers,
+               m->n_workers == 1 ? "" : "s", m->n_nodes, m->topology.is_virtual ? "virtual " : "", m->n_nodes == 1 ? "node" : "nodes");
     if (m->theory > 0)
         buf_printf(b, "theory      %.1f GB/s: %s\n", m->theory / 1e9, m->theory_source);
     else
         buf_printf(b, "theory      %s\n", m->theory_source);
-    buf_printf(b, "arrays      3 of %.1f MB; last-level caches %.1f MB; %llu samples of at least %.2f s%s\n", (double)c->array_bytes / 1e6,
-               (double)c->cache_bytes / 1e6, (unsigned long long)m->o.reps, (double)c->sample_ns / 1e9, m->o.quick ? " (--quick)" : "");
+    buf_printf(b, "arrays      3 of %.1f MB; last-level caches %.1f MB; %llu sample%s of at least %.2f s%s\n",
+               (double)c->array_bytes / 1e6, (double)c->cache_bytes / 1e6, (unsigned long long)m->o.reps, m->o.reps == 1 ? "" : "s",
+               (double)c->sample_ns / 1e9, m->o.quick ? " (--quick)" : "");
     for (size_t i = 0; i < m->n_memories; i++) {
         const struct bandwidth_memory *x = &m->memories[i];
 

@@ -48,10 +48,13 @@ static int measured_machine(struct plan_machine *m, const char *path, const stru
     double n_links = 0, links = 0;
     int err = f ? machine_load(f, path) : -ENOMEM;
 
+    if (!f)
+        log_error("no memory to read the machine file %s", path);
     for (size_t i = 0; i < t->n_nodes && !err; i++) {
         at[i] = find_node(f, t->nodes[i].os_node);
         if (at[i] == f->n_nodes && !t->is_virtual) {
-            log_error("%s: node %d is not in it: measure this machine with fourway membw --write-machine %s", path, t->nodes[i].os_node, path);
+            log_error("%s: node %d is not in it: measure this machine with fourway membw --write-machine %s", path, t->nodes[i].os_node,
+                      path);
             err = -EINVAL;
         }
         at[i] = at[i] == f->n_nodes ? 0 : at[i];

@@ -26,7 +26,8 @@ struct node_choice {        /* as long as the options are in use: */
 };
 
 /*
- * Ask the planner (plan/nodes.h) where `o->nodes` is "auto", and where the wish has REPLICAS_AUTO. Several replicas take all nodes between them; so do virtual nodes. On a machine of several nodes the choice and its reasons are logged.
+ * Ask the planner (plan/nodes.h) where `o->nodes` is "auto", and where the wish has REPLICAS_AUTO. Several replicas take all nodes between
+ * them; so do virtual nodes. On a machine of several nodes the choice and its reasons are logged.
  * o->reserves_cores stays only where the nodes' cores are real and the workers' number is not given.
  * Returns 0, or a negative errno (logged): no such nodes, replicas that cannot share them equally, a file that cannot be read or is of
  * another machine.

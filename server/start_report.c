@@ -38,8 +38,12 @@ void start_report_settings(void)
         findings_judge(f, &t, settings);
         for (size_t i = 0; i < f->n; i++) {
             const struct finding *x = &f->items[i];
-            if (x->level != FINDING_OK && strcmp(x->name, "other load"))        /* which may be over in a minute */
+            if (x->level == FINDING_OK || !strcmp(x->name, "other load"))       /* which may be over in a minute */
+                continue;
+            if (x->cost_percent > 0)
                 log_warn("%s: %s: costs about %.0f %% of the speed; fourway doctor says what to do", x->name, x->what, x->cost_percent);
+            else
+                log_warn("%s: %s; fourway doctor says what to do", x->name, x->what);
         }
     }
     topology_free(&t);

@@ -10,7 +10,7 @@
 /* One line: shares of the pages on their node, and in huge pages, as the kernel says; a warning below 99 % on their node. */
 void start_report_placement(const struct model *m);
 
-/* A warning for each setting of the kernel or the container that costs speed, as `fourway doctor` finds them. */
+/* A warning for each setting of the kernel or the container that costs speed or may run out, as `fourway doctor` finds them. */
 void start_report_settings(void);
 
 #endif

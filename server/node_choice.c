@@ -12,7 +12,7 @@
 #include "server/machine_file.h"
 
 /*
- * A server of today, where nobody has measured this one: 8 channels of DDR5-4800 give a socket 250 GB/s, of which 12 cores draw half; a UPI
+ * A server of today, where nobody has measured this one: of 8 channels of DDR5-4800 a socket reads 200 to 250 GB/s, a core up to 12; a UPI
  * link carries 48 GB/s of which three quarters arrive; a barrier over it takes 2 us (docs/numa.md). Cores multiply at a tenth of what
  * AMX has on paper and twice what AVX2 has.
  */
@@ -92,12 +92,13 @@ static int describe_model(struct plan_model *m, const struct gguf *g)
 
     if (err)
         return err;
-    *m = (struct plan_model){ .n_layers = c.n_layers, .n_heads = c.n_heads, .head_dim = c.head_dim, .d_model = c.d_model, .d_ff = c.d_ff };
+    const size_t context = c.n_ctx_train < 8192 ? c.n_ctx_train : 8192;      /* at least one of these should fit beside the weights */
+    *m = (struct plan_model){ .resident_bytes = 4 * (double)(c.n_layers * c.n_kv_heads * c.head_dim * context), .n_layers = c.n_layers, .n_heads = c.n_heads, .head_dim = c.head_dim, .d_model = c.d_model, .d_ff = c.d_ff };
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         const bool is_embedding = t->name.len == strlen("token_embd.weight") && !memcmp(t->name.data, "token_embd.weight", t->name.len);
 
-        m->resident_bytes += (double)t->bytes;
+        m->resident_bytes += 1.05 * (double)t->bytes;      /* as packed, and scratch */
         if (is_embedding && !c.tied_embedding)      /* a row of it is looked up */
             continue;
         m->weight_bytes += (double)t->bytes;

@@ -117,6 +117,31 @@ class Lifecycle(unittest.TestCase):
             self.assertGreater(self.ask_cached(server, one)[0], 0)
             self.assertEqual(self.ask_cached(server, two)[0], 0)
 
+    def test_keys_take_turns(self):
+        """One at a time: a key with one request is not behind all those of a key with many."""
+        with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+            keys.write("greedy-key-of-this-test\nmodest-key-of-this-test\n")
+            keys.flush()
+            os.chmod(keys.name, 0o600)
+            server = self.start("--api-key-file", keys.name, "--max-batch", "1")
+            done = []
+
+            def ask(who, i):
+                body = {"prompt": f"{who} {i}", "max_tokens": 40, "ignore_eos": True}
+                status = server.send("POST", "/v1/completions", body, {"Authorization": f"Bearer {who}-key-of-this-test"})[0]
+                done.append((who, status))
+
+            threads = [threading.Thread(target=ask, args=("greedy", i)) for i in range(8)]
+            for t in threads:
+                t.start()
+            time.sleep(0.1)         # all of them wait, or run
+            threads.append(threading.Thread(target=ask, args=("modest", 0)))
+            threads[-1].start()
+            for t in threads:
+                t.join()
+            self.assertEqual({status for who, status in done}, {200})
+            self.assertLess([who for who, status in done].index("modest"), 5)
+
     def test_idle_server_takes_no_cpu(self):
         """Workers spin between steps; without requests they must sleep. CPU time, which other load on the machine does not change."""
         server = self.start("--virtual-nodes", "2", "--threads", "4")

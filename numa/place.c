@@ -132,8 +132,8 @@ int place_arena_create(struct place_arena *a, const struct topology *t, size_t n
         a->bytes = rounded;
         err = map_advised(a, pages != PAGES_SMALL, bind);
         if (err)
-            log_error("node %d: the kernel gives this process no room for %.2f GB (see ulimit -v and vm.overcommit_memory), though %.2f GB are "
-                      "free", a->os_node, (double)bytes / 1e9, (double)available / 1e9);
+            log_error("node %d: the kernel gives this process no room for %.2f GB (see ulimit -v and vm.overcommit_memory), though %.2f GB "
+                      "are free", a->os_node, (double)bytes / 1e9, (double)available / 1e9);
     }
     if (err)
         place_arena_free(a);

@@ -272,8 +272,9 @@ static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *p
     for (size_t v = 0; v < pool_n_nodes(m->pool); v++) {
         uint64_t fixed = load_node_bytes(m, v) + scratch_bytes(m, v), room = m->topology.nodes[v].free_bytes, page = node_page_bytes(m, v);
         if (fixed > room) {
-            log_error("%s: weights and scratch of node %d need %.2f GB, %.2f GB are free there: use more nodes (--nodes)", path,
-                      m->topology.nodes[v].os_node, gb(fixed), gb(room));
+            log_error("%s: weights and scratch of node %d need %.2f GB, %.2f GB are free there: use %s", path,
+                      m->topology.nodes[v].os_node, gb(fixed), gb(room),
+                      m->n_replicas > 1 ? "fewer copies (--replicas)" : "more nodes (--nodes)");
             return -ENOMEM;
         }
         uint64_t most = page ? (room - fixed) / page : UINT64_MAX;

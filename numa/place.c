@@ -122,19 +122,20 @@ int place_arena_create(struct place_arena *a, const struct topology *t, size_t n
         return -ENOMEM;
     }
     /* A bound arena that does not fit is killed, not refused: look first. */
-    int err = 0;
+    int err = -ENOMEM;
     if (bind && !sysfs_read_node_memory("", a->os_node, &total, &node_free) && node_free < available)
         available = node_free;
-    if (!checked_align(bytes, HUGE_BYTES, &rounded) || rounded > available)
-        err = -ENOMEM;
-    if (!err) {
+    if (!checked_align(bytes, HUGE_BYTES, &rounded) || rounded > available) {
+        log_error("node %d: no memory for %.2f GB, %.2f GB are free", a->os_node, (double)bytes / 1e9, (double)available / 1e9);
+    } else {
         a->bytes = rounded;
         err = map_advised(a, pages != PAGES_SMALL, bind);
+        if (err)
+            log_error("node %d: the kernel gives this process no room for %.2f GB (see ulimit -v and vm.overcommit_memory), though %.2f GB "
+                      "are free", a->os_node, (double)bytes / 1e9, (double)available / 1e9);
     }
-    if (err) {
-        log_error("node %d: no memory for %.2f GB, %.2f GB are free", a->os_node, (double)bytes / 1e9, (double)available / 1e9);
+    if (err)
         place_arena_free(a);
-    }
     return err;
 }
 

@@ -58,6 +58,18 @@ static const char *config_path(void)
     return config_file;
 }
 
+/* Which CPUs this thread, and those that it starts, may use: only asked for where cores were set aside for them. A sandbox may refuse that,
+ * and costs some speed, not the server. */
+static void use_cpus(const struct server *s, const struct affinity *cpus)
+{
+    static bool warned;
+    const int err = s->choice.reserved.n_cpus ? affinity_set(cpus) : 0;
+
+    if (err && !warned)
+        log_warn("HTTP cannot be kept to the cores set aside for it: %s", strerror(-err));
+    warned = warned || err;
+}
+
 static int split_origins(struct server *s)
 {
     const char *list = s->settings->origins;
@@ -141,9 +153,9 @@ static void say_ready(const struct server *s)
              (double)info.scratch_bytes / 1e6);
     for (size_t i = 0; i < s->replicas.n; i++)
         start_report_placement(engine_model(s->replicas.engine[i]));
-    affinity_set(&s->all_cpus);     /* what this thread may use is asked about, too */
+    use_cpus(s, &s->all_cpus);      /* what this thread may use is asked about, too */
     start_report_settings();
-    affinity_set(&s->own_cpus);
+    use_cpus(s, &s->own_cpus);
     log_info("try: curl %s/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'%s", http_url(s->http),
              s->keys ? " -H 'Authorization: Bearer KEY'" : "");
 }
@@ -168,8 +180,9 @@ static void on_ready(void *arg)
 static int start_engines(struct server *s, const struct engine_options *options)
 {
     const size_t n = s->choice.n_replicas;
-    int err = affinity_set(&s->all_cpus);
+    int err = 0;
 
+    use_cpus(s, &s->all_cpus);
     for (size_t i = 0; i < n && !err; i++) {
         struct engine_options o = *options;
         o.model.replica = i;
@@ -180,8 +193,7 @@ static int start_engines(struct server *s, const struct engine_options *options)
         err = engine_create(&s->replicas.engine[i], s->model.gguf, &o, front_on_event, s->front);
         s->replicas.n += !err;
     }
-    if (!err)
-        err = affinity_set(&s->own_cpus);
+    use_cpus(s, &s->own_cpus);
     if (err)
         log_error("the engine did not start: %s", strerror(-err));
     return err;
@@ -195,11 +207,14 @@ static int choose_nodes(struct server *s, struct engine_options *o)
                                     .batch = o->model.max_batch ? o->model.max_batch : ENGINE_DEFAULT_BATCH };
     int err = node_choice_make(&s->choice, &o->model, s->model.gguf, &wish);
 
-    if (!err)
-        err = affinity_get(&s->all_cpus);
-    s->own_cpus = s->choice.reserved.n_cpus ? affinity_of(s->choice.reserved.cpus, s->choice.reserved.n_cpus) : s->all_cpus;
-    if (!err)
-        err = affinity_set(&s->own_cpus);
+    if (err || !s->choice.reserved.n_cpus)
+        return err;
+    s->own_cpus = affinity_of(s->choice.reserved.cpus, s->choice.reserved.n_cpus);
+    err = affinity_get(&s->all_cpus);
+    if (err)
+        log_error("cannot read which CPUs may be used: %s", strerror(-err));
+    else
+        use_cpus(s, &s->own_cpus);
     return err;
 }
 

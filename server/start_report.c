@@ -27,6 +27,12 @@ void start_report_placement(const struct model *m)
         log_warn("memory lies on the wrong node: look for other processes that fill the nodes (numastat), then restart");
 }
 
+/* What may be over in a minute; and what the engine, which has loaded by now, has itself changed: unlike parts of the nodes are in use. */
+static bool is_not_lasting(const struct finding *x)
+{
+    return !strcmp(x->name, "other load") || !strcmp(x->name, "free memory");
+}
+
 void start_report_settings(void)
 {
     struct findings *f = calloc(1, sizeof(*f));
@@ -38,7 +44,7 @@ void start_report_settings(void)
         findings_judge(f, &t, settings);
         for (size_t i = 0; i < f->n; i++) {
             const struct finding *x = &f->items[i];
-            if (x->level == FINDING_OK || !strcmp(x->name, "other load"))       /* which may be over in a minute */
+            if (x->level == FINDING_OK || is_not_lasting(x))
                 continue;
             if (x->cost_percent > 0)
                 log_warn("%s: %s: costs about %.0f %% of the speed; fourway doctor says what to do", x->name, x->what, x->cost_percent);

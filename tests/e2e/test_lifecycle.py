@@ -1,8 +1,11 @@
 """Start, clients that leave, overload, and the end of a server."""
+import ctypes
 import json
 import os
+import platform
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -27,6 +30,32 @@ class Lifecycle(unittest.TestCase):
         self.assertIn(str(first.port), second.stderr)
         self.assertIn("in use", second.stderr.lower())
         self.assertNotIn("listening", second.stderr)
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "the number of the system call is that of x86-64")
+    def test_sandbox_that_refuses_affinity(self):
+        """Threads that cannot be kept to CPUs cost speed, not the server."""
+        code = [(0x20, 0, 0, 0), (0x15, 0, 1, 203), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000)]    # sched_setaffinity: EPERM
+        rules = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+        program = struct.pack("HP", len(code), ctypes.addressof(rules))
+        prctl = ctypes.CDLL(None).prctl
+
+        def refuse():
+            prctl(38, 1, 0, 0, 0)       # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+            prctl(22, 2, program)
+
+        server = subprocess.Popen([BINARY, "serve", MODEL, "--port", "0"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                  preexec_fn=refuse)
+        self.addCleanup(server.stderr.close)
+        self.addCleanup(server.kill)
+        said = ""
+        for line in server.stderr:
+            said += line
+            if line.startswith("listening on"):
+                break
+        self.assertIn("listening on", said)
+        self.assertIn("cannot be kept to CPU", said)
+        server.terminate()
+        self.assertEqual(server.wait(60), 0)
 
     def test_replicas_share_the_requests(self):
         """Two copies of the model on two nodes each: both answer, with the bytes that one copy on one node gives."""

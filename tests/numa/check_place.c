@@ -44,6 +44,7 @@ long __wrap_move_pages(int pid, unsigned long n, void **pages, const int *nodes,
 /* Free bytes of the pools of 2 MiB and 1 GiB pages; -1: ask the kernel. Pages of a pretended pool are ordinary ones. */
 static int64_t pool_bytes[2] = { -1, -1 };
 static int pool_mapped; /* log2 of the pages that were asked for last; 0: none */
+static bool no_room;    /* as ulimit -v leaves it */
 
 uint64_t __real_sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift);
 uint64_t __wrap_sysfs_free_huge_bytes(const char *root, int os_node, unsigned page_shift);
@@ -60,6 +61,10 @@ void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int file, o
 {
     const bool from_pool = flags & MAP_HUGETLB;
 
+    if (no_room) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
     pool_mapped = from_pool ? flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK : 0;
     if (from_pool && pool_bytes[pool_mapped == 30] >= 0)
         flags &= ~(MAP_HUGETLB | MAP_HUGE_MASK << MAP_HUGE_SHIFT);
@@ -204,6 +209,22 @@ static void test_too_much(void **state)
         assert_int_equal(n_logged, i + 1);
         assert_non_null(strstr(logged, "GB are free"));
     }
+}
+
+/* Memory is free, but the process may not have it: that is not called a lack of memory. */
+static void test_limit_on_address_space(void **state)
+{
+    struct place_arena a;
+
+    (void)state;
+    no_room = true;
+    const int err = place_arena_create(&a, &topology, 0, 1, PAGES_AUTO);
+    no_room = false;
+    assert_int_equal(err, -ENOMEM);
+    assert_null(a.base);
+    assert_int_equal(n_logged, 1);
+    assert_non_null(strstr(logged, "ulimit -v"));
+    assert_null(strstr(logged, "no memory"));
 }
 
 static void test_virtual_nodes_are_not_bound(void **state)
@@ -358,6 +379,7 @@ int main(void)
         ON_MACHINE(test_neighbours_are_told_apart),
         ON_MACHINE(test_take),
         ON_MACHINE(test_too_much),
+        ON_MACHINE(test_limit_on_address_space),
         ON_MACHINE(test_virtual_nodes_are_not_bound),
         ON_MACHINE(test_pools),
         ON_MACHINE(test_small_pages_stay_small),

@@ -11,11 +11,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/dtype.h"
 #include "common/log.h"
 #include "kernels/cpu.h"
 #include "numa/affinity.h"
 #include "server/batcher.h"
 #include "server/commands.h"
+#include "server/machine_file.h"
 #include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
@@ -146,6 +148,31 @@ static void say_ready(const struct server *s)
              s->keys ? " -H 'Authorization: Bearer KEY'" : "");
 }
 
+/* The type of most bytes of the file's tensors. */
+static const char *file_quant(const struct gguf *g)
+{
+    uint64_t bytes[DTYPE_COUNT] = { 0 };
+    size_t most = 0;
+
+    for (size_t i = 0; i < gguf_n_tensors(g); i++)
+        bytes[gguf_tensor_at(g, i)->type] += gguf_tensor_at(g, i)->bytes;
+    for (size_t i = 1; i < DTYPE_COUNT; i++)
+        most = bytes[i] > bytes[most] ? i : most;
+    return dtype_info((uint32_t)most)->name;
+}
+
+/* For /metrics; a file that cannot be read was refused when the nodes were chosen, if they were. */
+static int read_machine(struct front_facts *facts, const char *path)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    const int err = m ? machine_load(m, path) : -ENOMEM;
+
+    for (size_t i = 0; !err && !m->is_virtual && i < m->n_core_nodes && i < FRONT_MAX_NODES; i++)
+        facts->nodes[facts->n_nodes++] = (struct front_node){ m->nodes[i].os_node, m->nodes[i].read_bytes_per_s };
+    free(m);
+    return err;
+}
+
 static void on_ready(void *arg)
 {
     struct server *s = arg;
@@ -154,10 +181,12 @@ static void on_ready(void *arg)
 
     model_info(m, &info);
     const struct model_config *c = model_config(m);
-    const struct front_facts facts = {
-        .isa = isa_name(info.isa), .n_vocab = c->vocab_size, .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
+    struct front_facts facts = {
+        .isa = isa_name(info.isa), .arch = c->arch, .quant = file_quant(s->model.gguf), .n_vocab = c->vocab_size, .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
         .n_params = info.n_params, .file_bytes = gguf_file_bytes(s->model.gguf),
     };
+    if (s->settings->model.machine)
+        read_machine(&facts, s->settings->model.machine);
     front_set_facts(s->front, &facts);
     say_ready(s);
 }

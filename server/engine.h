@@ -115,7 +115,7 @@ int engine_submit(struct engine *e, const struct engine_request *r);
 void engine_cancel(struct engine *e, uint64_t id);
 
 void engine_status(const struct engine *e, struct engine_status *out);
-void engine_figures(const struct engine *e, struct engine_figures *out);        /* likewise without a lock; 20 KB */
+void engine_figures(const struct engine *e, struct engine_figures *out);        /* likewise without a lock; 9 KB */
 
 /* Refuse new requests (state DRAINING); those in flight go on. */
 void engine_drain(struct engine *e);

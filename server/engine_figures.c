@@ -15,6 +15,8 @@ enum {
     MEAN_STEPS = 16             /* a step counts 1/16 in what is "now": a tenth of a second at 6 ms a step */
 };
 
+_Static_assert((int)ENGINE_MAX_NODES >= (int)TOPOLOGY_MAX_NODES, "a place for each node that a model can use");
+
 /* One writer: no bus lock is needed to add. */
 static void add(_Atomic uint64_t *to, uint64_t n)
 {

@@ -53,7 +53,7 @@ static void read_arguments(int argc, char **argv)
 
 static void on_ready(void *front)
 {
-    const struct front_facts facts = { .isa = "scalar", .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1,
+    const struct front_facts facts = { .isa = "scalar", .arch = "llama", .quant = "q4_1", .n_nodes = 1, .nodes = { { 0, 10e9 } }, .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1,
                                        .file_bytes = 1 };
 
     front_set_facts(front, &facts);

@@ -34,6 +34,7 @@ struct settings {
     double drain_s, ping_s;
     bool accept_any_model, no_auth_ok;
     int log;                        /* index: text, json */
+    int metrics_compat;             /* index: none, vllm */
     struct model_flags model;
 };
 
@@ -117,6 +118,7 @@ static int open_front(struct server *s)
     struct front_options options = {
         .model = s->model.api, .template_source = s->model.template_source.data, .created = time(NULL),
         .n_keys = http_keys_count(s->keys), .ping_s = s->settings->ping_s,
+        .metrics_vllm = s->settings->metrics_compat == 1,
     };
 
     options.model.accept_any_model = s->settings->accept_any_model;
@@ -268,9 +270,9 @@ static int run(struct server *s, const char *path)
 
 int cmd_serve(int argc, char **argv)
 {
-    static const char *const log_choices[] = { "text", "json", NULL };
+    static const char *const log_choices[] = { "text", "json", NULL }, *const compat_choices[] = { "none", "vllm", NULL };
     struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30, .replicas = "1" };
-    struct option options[MODEL_FLAGS_OPTIONS + 15] = {
+    struct option options[MODEL_FLAGS_OPTIONS + 16] = {
         { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
           .help = "address to listen on (default 127.0.0.1: only this machine)" },
         { .name = "port", .letter = 'p', .type = OPTION_U64, .out = &o.port, .metavar = "N", .least = 0, .most = 65535,
@@ -296,6 +298,8 @@ int cmd_serve(int argc, char **argv)
           .help = "seconds of silence in a stream until a comment is sent (default 30)" },
         { .name = "drain-timeout", .type = OPTION_F64, .out = &o.drain_s, .metavar = "S", .least = 0, .most = 86400,
           .help = "seconds that SIGTERM gives to requests in flight (default 90)" },
+        { .name = "metrics-compat", .type = OPTION_CHOICE, .out = &o.metrics_compat, .choices = compat_choices,
+          .help = "more names in /metrics: those of vLLM, which Kubernetes' inference gateway and dashboards read (default none)" },
         { .name = "log", .type = OPTION_CHOICE, .out = &o.log, .choices = log_choices, .help = "form of the log (default text)" },
         { .name = "config", .type = OPTION_STRING, .out = &config_file, .metavar = "FILE", .help = "file with more options: name = value" },
     };
@@ -313,7 +317,7 @@ int cmd_serve(int argc, char **argv)
     size_t n_args;
 
     model_flags_init(&o.model);
-    model_flags_options(&o.model, options + 15);
+    model_flags_options(&o.model, options + 16);
     int status = options_parse(&command, argc, argv, args, &n_args);
     if (status >= 0)
         return status;

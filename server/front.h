@@ -39,6 +39,7 @@ struct front_options {
     size_t n_keys;                  /* of the key file; 0: no keys, no limit per key */
     double queue_s;                 /* longest wait for the engine to begin; 0: 120 */
     double ping_s;                  /* of silence in a stream, then a comment; 0: 30 */
+    bool metrics_vllm;              /* /metrics has vLLM's names, too */
     unsigned n_intake, n_output;    /* threads that read requests, and that work off events; 0: 2, 1 */
 };
 

@@ -61,6 +61,7 @@ struct view {
     struct engine_figures *replica;         /* [n_replicas] */
     struct metric_histogram_copy step_ns[ENGINE_PHASES], step_tokens;
     uint64_t steps_profiled;
+    double kv_usage;                        /* once write_kv_pages has summed it */
 };
 
 static int view_read(struct view *v)
@@ -205,7 +206,8 @@ static void write_kv_pages(struct view *v)
             used += counts[0];
         }
     }
-    gauge(v, "fourway_kv_usage_ratio", "Share of the KV cache's pages that sequences hold.", pages ? (double)used / (double)pages : 0);
+    v->kv_usage = pages ? (double)used / (double)pages : 0;
+    gauge(v, "fourway_kv_usage_ratio", "Share of the KV cache's pages that sequences hold.", v->kv_usage);
 }
 
 static void write_engine(struct view *v)
@@ -337,6 +339,63 @@ static void write_nodes(struct view *v)
     counter(v, "fourway_profiled_steps_total", "Steps whose parts were measured.", NULL, NULL, v->steps_profiled);
 }
 
+/* ---- vLLM's names (v1/metrics/loggers.py), for --metrics-compat vllm: the same numbers, in its own buckets ---- */
+
+enum { VLLM_LEAST_GAP_NS = 10000000, VLLM_LEAST_REQUEST_NS = 300000000 };       /* its first bounds; ours begin below */
+
+static void vllm_value(struct view *v, const char *name, enum metric_type type, const char *help, double value)
+{
+    const char *const labels[] = { "model_name", v->front->options.model.names[0], "engine", "0", NULL };
+
+    metrics_family(v->out, name, type, help);
+    metrics_value(v->out, name, labels, value);
+}
+
+static void vllm_histogram_of(struct view *v, const char *name, const char *help, enum metric_bounds bounds,
+                              const struct metric_histogram_copy *h)
+{
+    const char *const labels[] = { "model_name", v->front->options.model.names[0], "engine", "0", NULL };
+    const uint64_t least = bounds == BOUNDS_GAP ? VLLM_LEAST_GAP_NS : bounds == BOUNDS_REQUEST ? VLLM_LEAST_REQUEST_NS : 0;
+
+    metrics_family(v->out, name, METRIC_HISTOGRAM, help);
+    metrics_histogram(v->out, name, labels, bounds, h, least, 0);
+}
+
+static void vllm_histogram(struct view *v, const char *name, const char *help, enum metric_bounds bounds, const struct metric_histogram *h)
+{
+    struct metric_histogram_copy copy = { 0 };
+
+    metric_histogram_read(h, &copy);
+    vllm_histogram_of(v, name, help, bounds, &copy);
+}
+
+static void write_vllm(struct view *v)
+{
+    const struct engine_status *s = &v->status;
+    struct front_metrics *m = &v->front->metrics;
+
+    vllm_value(v, "vllm:num_requests_running", METRIC_GAUGE, "Sequences in the batch.", s->n_running);
+    vllm_value(v, "vllm:num_requests_waiting", METRIC_GAUGE, "Sequences in the queue.", s->n_waiting);
+    vllm_value(v, "vllm:kv_cache_usage_perc", METRIC_GAUGE, "Share of the KV cache in use, 0 to 1.", v->kv_usage);
+    /* The prefix cache adds vllm:prefix_cache_queries_total and vllm:prefix_cache_hits_total here. */
+    vllm_value(v, "vllm:num_preemptions_total", METRIC_COUNTER, "Sequences that gave their KV pages back.", (double)s->preemptions);
+    vllm_value(v, "vllm:prompt_tokens_total", METRIC_COUNTER, "Prompt tokens of requests.", (double)s->tokens_prompt);
+    vllm_value(v, "vllm:generation_tokens_total", METRIC_COUNTER, "Tokens generated.", (double)s->tokens_generated);
+    metrics_family(v->out, "vllm:request_success_total", METRIC_COUNTER, "Completions that ended, by their finish_reason.");
+    for (size_t i = 0; i < FINISHES; i++) {
+        const char *const labels[] = { "model_name", v->front->options.model.names[0], "engine", "0", "finished_reason", finish_names[i], NULL };
+        metrics_count(v->out, "vllm:request_success_total", labels, m->finished[i]);
+    }
+    vllm_histogram_of(v, "vllm:iteration_tokens_total", "Tokens of a step.", BOUNDS_STEP_TOKENS, &v->step_tokens);
+    vllm_histogram(v, "vllm:time_to_first_token_seconds", "From arrival to the first token.", BOUNDS_FIRST_TOKEN, &m->first_token);
+    vllm_histogram(v, "vllm:inter_token_latency_seconds", "From token to token.", BOUNDS_GAP, &m->gap);
+    vllm_histogram(v, "vllm:request_time_per_output_token_seconds", "Mean of a request from token to token.", BOUNDS_GAP, &m->token);
+    vllm_histogram(v, "vllm:e2e_request_latency_seconds", "From arrival to end.", BOUNDS_REQUEST, &m->total);
+    vllm_histogram(v, "vllm:request_queue_time_seconds", "In the queue.", BOUNDS_REQUEST, &m->queue);
+    vllm_histogram(v, "vllm:request_prefill_time_seconds", "From the queue to the first token.", BOUNDS_REQUEST, &m->prefill);
+    vllm_histogram(v, "vllm:request_decode_time_seconds", "From the first token to the last.", BOUNDS_REQUEST, &m->decode);
+}
+
 void front_write_metrics(struct front *f, const struct http *http, struct buf *out)
 {
     struct view v = { .front = f, .out = out };
@@ -349,5 +408,7 @@ void front_write_metrics(struct front *f, const struct http *http, struct buf *o
     write_requests(&v);
     write_engine(&v);
     write_nodes(&v);
+    if (f->options.metrics_vllm)
+        write_vllm(&v);
     free(v.replica);
 }

@@ -173,6 +173,19 @@ class Replicas(Scrapes):
         self.assertFalse([key for key in after if key[0] in ("fourway_mbu_ratio", "fourway_numa_read_bandwidth_bytes_per_second")])
 
 
+class NamesOfVllm(Scrapes):
+    options = ("--metrics-compat", "vllm")
+
+    def test_parses_and_agrees(self):
+        self.complete(prompt="The sea is", max_tokens=5)
+        samples, _ = self.wait_for("e2e_request_latency_seconds_count", 1)
+        labels = ("engine", "0"), ("model_name", self.model)
+        for name in ("e2e_request_latency_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds"):
+            self.assertEqual(samples[f"vllm:{name}_count", labels], samples[f"fourway_{name}_count", ()])
+        self.assertEqual(samples["vllm:iteration_tokens_total_sum", labels], samples["fourway_step_tokens_sum", ()])
+        self.assertEqual(samples["vllm:num_requests_running", labels], 0)
+
+
 class Keys(ServerTest):
     @classmethod
     def setUpClass(cls):

@@ -542,6 +542,27 @@ class Metrics(Requests):
         self.assertEqual(self.server.request("POST", "/metrics", b"").status, 405)
 
 
+class MetricsOfVllm(Requests):
+    settings = dict(vllm=1)
+
+    def test_names(self):
+        self.complete(prompt="one two three", max_tokens=4, ignore_eos=True)
+        deadline = time.monotonic() + 5
+        done, lines = 'vllm:request_success_total{model_name="fake",engine="0",finished_reason="length"} 1', []
+        while done not in lines:
+            self.assertLess(time.monotonic(), deadline)
+            lines = self.server.request("GET", "/metrics").body.decode().splitlines()
+        for name, value in (("num_requests_running", "[01]"), ("num_requests_waiting", "0"), ("kv_cache_usage_perc", "0[.]25")):
+            found = [line for line in lines if re.fullmatch(f'vllm:{name}.model_name="fake",engine="0". {value}', line)]
+            self.assertEqual(len(found), 1, name)
+        for name, least in (("inter_token_latency_seconds", "0.01"), ("e2e_request_latency_seconds", "0.3"), ("time_to_first_token_seconds", "0.001"),
+                            ("iteration_tokens_total", "1")):
+            buckets = [line for line in lines if line.startswith(f"vllm:{name}_bucket")]
+            self.assertTrue(buckets[0].startswith(f'vllm:{name}_bucket{{model_name="fake",engine="0",le="{least}"}}'), buckets[0])
+        self.assertEqual(len([line for line in lines if line.startswith("# TYPE vllm:")]), 15)
+        self.assertIn("fourway_ready 1", lines)
+
+
 class Keys(ServerTest):
     @classmethod
     def setUpClass(cls):

@@ -560,6 +560,11 @@ void model_info(const struct model *m, struct model_info *info)
     };
 }
 
+uint64_t model_node_weight_bytes(const struct model *m, size_t node)
+{
+    return m->nodes[node].weights.used;
+}
+
 int model_placement(const struct model *m, bool every_page, struct model_placement *p)
 {
     *p = (struct model_placement){ 0 };

@@ -90,6 +90,7 @@ struct model_info {
     bool same_bits;                 /* the bits of a row depend neither on batch mates nor on nodes, threads and chunks */
 };
 void model_info(const struct model *m, struct model_info *info);
+uint64_t model_node_weight_bytes(const struct model *m, size_t node);   /* of node 0 .. n_nodes - 1: its part of weight_arena_bytes */
 
 /*
  * What these workers can do on this machine, measured now (about a second): reads of their own node's memory, all at once, and

@@ -286,6 +286,11 @@ size_t pool_node_workers(const struct pool *p, size_t node)
     return p->nodes[node]->n_workers;
 }
 
+const struct topology *pool_topology(const struct pool *p)
+{
+    return p->topology;
+}
+
 void pool_count_waits(struct pool *p, bool on)
 {
     for (size_t k = 0; k < p->n_workers && on; k++)

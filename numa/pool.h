@@ -38,6 +38,7 @@ void pool_destroy(struct pool *p);
 size_t pool_n_workers(const struct pool *p);
 size_t pool_n_nodes(const struct pool *p);
 size_t pool_node_workers(const struct pool *p, size_t node);
+const struct topology *pool_topology(const struct pool *p);
 
 /*
  * Run fn(worker, arg) on every worker; returns when all have returned. Memory written before is seen by the workers, and by the

@@ -252,7 +252,7 @@ static bool decodes(const struct sequence *s)
     return s->n_done + 1 == s->n_tokens && s->n_done >= s->request.n_prompt;
 }
 
-struct step_size { size_t n_tokens, n_decodes, n_rows; };
+struct step_size { size_t n_tokens, n_decodes, n_prompt_tokens, n_rows; };
 
 /* Give up to `most` tokens of the sequence to the step. Returns false when its pages could not be had. */
 static bool schedule(struct engine *e, struct sequence *s, size_t most, struct step_size *size)
@@ -283,6 +283,8 @@ static bool schedule(struct engine *e, struct sequence *s, size_t most, struct s
             .wants_logits = scores(s, s->n_done + i) || s->n_done + i + 1 == s->n_tokens,
             .role = s->n_done + i < s->request.n_prompt ? ROLE_PROMPT : ROLE_GENERATED };
     size->n_tokens += n;
+    if (s->n_done < s->request.n_prompt)
+        size->n_prompt_tokens += n < s->request.n_prompt - s->n_done ? n : s->request.n_prompt - s->n_done;
     size->n_rows += n_rows;
     return true;
 }
@@ -461,10 +463,13 @@ static void run_step(struct engine *e)
     if (size.n_tokens == 0)
         return;
     const uint64_t start = clock_now_ns();
+    figures_begin_step(e, size.n_tokens, size.n_prompt_tokens);
     model_step(e->model, e->step, size.n_tokens);
+    figures_end_model(e);
     if (size.n_rows)
         pool_run(model_pool(e->model), sample_worker, e);
     pace_observe(&e->pace, size.n_decodes, size.n_tokens - size.n_decodes, (double)(clock_now_ns() - start));
+    figures_end_step(e, size.n_tokens, size.n_prompt_tokens);
     for (size_t i = 0; i < e->n_in_batch;) {
         struct sequence *s = e->running[i];
         enum engine_reason reason;
@@ -500,6 +505,7 @@ static int load(struct engine *e)
         return -ENOMEM;
     atomic_store(&e->n_ctx, (uint32_t)e->info.n_ctx);
     e->rate_since_ns = clock_now_ns();
+    figures_init(e);
     return 0;
 }
 
@@ -552,6 +558,7 @@ void *batcher_thread(void *arg)
         sweep(e);
         admit(e);
         run_step(e);
+        figures_count_pages(e);
     }
     if (!err)
         abort_all(e);

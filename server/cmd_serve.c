@@ -11,11 +11,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/dtype.h"
 #include "common/log.h"
 #include "kernels/cpu.h"
 #include "numa/affinity.h"
 #include "server/batcher.h"
 #include "server/commands.h"
+#include "server/machine_file.h"
 #include "server/node_choice.h"
 #include "server/options.h"
 #include "server/progress.h"
@@ -23,7 +25,7 @@
 #include "server/served_model.h"
 #include "server/start_report.h"
 
-enum { MAX_ORIGINS = 16, OWN_OPTIONS = 18 };
+enum { MAX_ORIGINS = 16, OWN_OPTIONS = 19 };
 
 struct settings {
     const char *host, *key_file, *template_file, *alias, *origins;
@@ -33,6 +35,7 @@ struct settings {
     bool accept_any_model, no_auth_ok, no_prefix_cache;
     int isolation;                  /* index: none, key */
     int log;                        /* index: text, json */
+    int metrics_compat;             /* index: none, vllm */
     struct model_flags model;
 };
 
@@ -128,6 +131,7 @@ static int open_front(struct server *s)
     struct front_options options = {
         .model = s->model.api, .template_source = s->model.template_source.data, .created = time(NULL),
         .n_keys = http_keys_count(s->keys), .ping_s = s->settings->ping_s,
+        .metrics_vllm = s->settings->metrics_compat == 1,
     };
 
     options.isolate_keys = s->settings->isolation == 1;
@@ -160,6 +164,31 @@ static void say_ready(const struct server *s)
              s->keys ? " -H 'Authorization: Bearer KEY'" : "");
 }
 
+/* The type of most bytes of the file's tensors. */
+static const char *file_quant(const struct gguf *g)
+{
+    uint64_t bytes[DTYPE_COUNT] = { 0 };
+    size_t most = 0;
+
+    for (size_t i = 0; i < gguf_n_tensors(g); i++)
+        bytes[gguf_tensor_at(g, i)->type] += gguf_tensor_at(g, i)->bytes;
+    for (size_t i = 1; i < DTYPE_COUNT; i++)
+        most = bytes[i] > bytes[most] ? i : most;
+    return dtype_info((uint32_t)most)->name;
+}
+
+/* For /metrics; a file that cannot be read was refused when the nodes were chosen, if they were. */
+static int read_machine(struct front_facts *facts, const char *path)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    const int err = m ? machine_load(m, path) : -ENOMEM;
+
+    for (size_t i = 0; !err && !m->is_virtual && i < m->n_core_nodes && i < FRONT_MAX_NODES; i++)
+        facts->nodes[facts->n_nodes++] = (struct front_node){ m->nodes[i].os_node, m->nodes[i].read_bytes_per_s };
+    free(m);
+    return err;
+}
+
 static void on_ready(void *arg)
 {
     struct server *s = arg;
@@ -168,10 +197,12 @@ static void on_ready(void *arg)
 
     model_info(m, &info);
     const struct model_config *c = model_config(m);
-    const struct front_facts facts = {
-        .isa = isa_name(info.isa), .n_vocab = c->vocab_size, .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
+    struct front_facts facts = {
+        .isa = isa_name(info.isa), .arch = c->arch, .quant = file_quant(s->model.gguf), .n_vocab = c->vocab_size, .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
         .n_params = info.n_params, .file_bytes = gguf_file_bytes(s->model.gguf),
     };
+    if (s->settings->model.machine)
+        read_machine(&facts, s->settings->model.machine);
     front_set_facts(s->front, &facts);
     say_ready(s);
 }
@@ -272,6 +303,7 @@ static void take_down(struct server *s)
 int cmd_serve(int argc, char **argv)
 {
     static const char *const log_choices[] = { "text", "json", NULL }, *const isolation_choices[] = { "none", "key", NULL };
+    static const char *const compat_choices[] = { "none", "vllm", NULL };
     struct settings o = { .host = "127.0.0.1", .port = 8080, .drain_s = 90, .ping_s = 30, .replicas = "1" };
     struct option options[OWN_OPTIONS + MODEL_FLAGS_OPTIONS] = {
         { .name = "host", .type = OPTION_STRING, .out = &o.host, .metavar = "HOST",
@@ -307,6 +339,8 @@ int cmd_serve(int argc, char **argv)
           .help = "seconds of silence in a stream until a comment is sent (default 30)" },
         { .name = "drain-timeout", .type = OPTION_F64, .out = &o.drain_s, .metavar = "S", .least = 0, .most = 86400,
           .help = "seconds that SIGTERM gives to requests in flight (default 90)" },
+        { .name = "metrics-compat", .type = OPTION_CHOICE, .out = &o.metrics_compat, .choices = compat_choices,
+          .help = "more names in /metrics: those of vLLM, which Kubernetes' inference gateway and dashboards read (default none)" },
         { .name = "log", .type = OPTION_CHOICE, .out = &o.log, .choices = log_choices, .help = "form of the log (default text)" },
         { .name = "config", .type = OPTION_STRING, .out = &config_file, .metavar = "FILE", .help = "file with more options: name = value" },
     };

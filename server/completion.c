@@ -189,11 +189,16 @@ static void want_cancel(struct completion *c, struct choice *ch)
 
 static void note_times(struct completion *c, struct choice *ch, uint64_t now)
 {
-    if (!c->first_token_ns)
+    if (!c->first_token_ns) {
         c->first_token_ns = now;
-    if (ch->last_ns)
+        if (c->options.first_token)
+            metric_observe(c->options.first_token, BOUNDS_FIRST_TOKEN, now - c->options.arrived_ns);
+    }
+    if (ch->last_ns) {
         latency_add(&c->gaps, now - ch->last_ns);
-    else
+        if (c->options.gap)
+            metric_observe(c->options.gap, BOUNDS_GAP, now - ch->last_ns);
+    } else
         ch->first_ns = now;
     ch->last_ns = now;
 }
@@ -423,7 +428,8 @@ void completion_summarise(const struct completion *c, struct completion_summary 
 
     *s = (struct completion_summary){
         .finish_reason = first->finish_reason ? first->finish_reason : "error",
-        .queue_ns = first->queue_ns,
+        .queue_ns = first->queue_ns, .prompt_ns = first->prompt_ns, .decode_ns = first->decode_ns,
+        .token_ns = first->n_generated > 1 ? (first->last_ns - first->first_ns) / (first->n_generated - 1) : 0,
         .first_token_ns = c->first_token_ns ? c->first_token_ns - c->options.arrived_ns : 0,
         .gap_median_ns = latency_median_ns(&c->gaps), .gap_most_ns = c->gaps.most_ns,
     };

@@ -15,6 +15,7 @@
 #include "common/buf.h"
 #include "server/api.h"
 #include "server/engine.h"
+#include "server/metrics.h"
 
 struct completion;
 
@@ -23,6 +24,7 @@ struct completion_options {
     const char *fingerprint;        /* lives as long as the completion */
     int64_t created;                /* unix time */
     uint64_t arrived_ns;            /* clock_now_ns() when the request was there */
+    struct metric_histogram *first_token, *gap;     /* ns; NULL: not counted. One first token a request, gaps of every choice */
     char id[40];                    /* without its prefix cmpl- or chatcmpl- */
     bool plain;                     /* bare text instead of JSON (Accept: text/plain): one prompt, n = 1 */
 };
@@ -82,7 +84,9 @@ size_t completion_take_echo_bytes(struct completion *c);
 struct completion_summary {
     const char *finish_reason;      /* of the first choice */
     uint64_t n_prompt, n_cached, n_generated;
-    uint64_t queue_ns, first_token_ns, gap_median_ns, gap_most_ns;      /* first token: from arrival; 0: none came */
+    uint64_t queue_ns, prompt_ns, decode_ns;        /* of the first choice, as the engine says; 0: it did not come to that */
+    uint64_t token_ns;              /* from token to token, the first choice's mean; 0: no two tokens */
+    uint64_t first_token_ns, gap_median_ns, gap_most_ns;      /* first token: from arrival; 0: none came */
 };
 void completion_summarise(const struct completion *c, struct completion_summary *s);
 

@@ -15,6 +15,7 @@
 
 #include "model/kv_cache.h"
 #include "model/sampler.h"
+#include "server/metrics.h"
 
 struct engine;
 
@@ -84,6 +85,29 @@ struct engine_status {          /* a snapshot, read without a lock of the schedu
     double tokens_per_s;        /* generated, over the last seconds; for Retry-After */
 };
 
+enum engine_phase { ENGINE_STEP_PREFILL, ENGINE_STEP_DECODE, ENGINE_STEP_MIXED, ENGINE_PHASES };    /* whose tokens a step had */
+
+enum { ENGINE_MAX_NODES = 64 };
+
+/* What GET /metrics tells of the steps. Numbers only grow but where it says otherwise. */
+struct engine_figures {
+    struct metric_histogram_copy step_ns[ENGINE_PHASES];        /* BOUNDS_GAP; the model and the sampling */
+    struct metric_histogram_copy step_tokens;                   /* BOUNDS_STEP_TOKENS */
+    uint64_t steps_profiled;
+    size_t n_nodes;                             /* 0: still loading */
+    bool kv_by_node;                            /* a page lies on one node; else a part of each page on every node */
+    struct engine_node_figures {
+        int node;                               /* the kernel's number; of virtual nodes our own */
+        bool is_virtual;
+        uint64_t weight_bytes;                  /* constant: as packed, with what is copied to each node */
+        uint64_t kv_pages, kv_cached, kv_free;  /* now: in all, known to the prefix cache alone, blank; without kv_by_node node 0 has all */
+        uint64_t read_bytes[ENGINE_PHASES];     /* weights and KV that steps must read, this node's share */
+        uint64_t compute_ns, copy_ns, barrier_ns;       /* its workers on average; together the time of all steps */
+        double decode_bytes_per_s;              /* now: of decode steps, the last few counting most; 0: none yet */
+        double barrier_share;                   /* now: of a decode step's time */
+    } nodes[ENGINE_MAX_NODES];
+};
+
 /*
  * Queue a request. Returns 0; -EBUSY when the queue is full (n_waiting or waiting_tokens at its limit); -EAGAIN while loading;
  * -ESHUTDOWN while draining; -E2BIG when prompt + max_tokens > n_ctx; -EINVAL for anything that the front should
@@ -95,6 +119,7 @@ int engine_submit(struct engine *e, const struct engine_request *r);
 void engine_cancel(struct engine *e, uint64_t id);
 
 void engine_status(const struct engine *e, struct engine_status *out);
+void engine_figures(const struct engine *e, struct engine_figures *out);        /* likewise without a lock; 9 KB */
 
 /* Refuse new requests (state DRAINING); those in flight go on. */
 void engine_drain(struct engine *e);

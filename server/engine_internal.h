@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "model/forward.h"
+#include "model/profile.h"
 #include "server/batcher.h"
 #include "server/engine.h"
 #include "server/pace.h"
@@ -31,6 +32,32 @@ struct sequence {
     size_t n_step, first_row, n_rows;       /* tokens; rows of logits */
     struct logits_norm norm;
     int32_t drawn;
+};
+
+/* engine_figures.c: the atomics are written by the engine's thread alone, and read by anyone. */
+struct figures {
+    struct metric_histogram step_ns[ENGINE_PHASES], step_tokens;
+    _Atomic uint64_t steps_profiled;
+    _Atomic size_t n_nodes;                     /* set last, when the fields below that do not change are there */
+    bool kv_by_node;
+    struct figures_node {
+        int node;
+        bool is_virtual;
+        uint64_t weight_bytes;
+        double weight_share;
+        _Atomic uint64_t kv_pages, kv_cached, kv_free;
+        _Atomic uint64_t read_bytes[ENGINE_PHASES];
+        _Atomic uint64_t compute_ns, copy_ns, barrier_ns, decode_bytes_per_s;
+        _Atomic uint64_t barrier_ppm;
+        /* the engine's thread alone */
+        struct figures_shares { double copy, barrier; } share[ENGINE_PHASES];    /* of a step's time, from the steps that were profiled */
+    } nodes[ENGINE_MAX_NODES];
+    /* the engine's thread alone */
+    struct profile profile;                     /* of the step under way, if it is profiled */
+    uint64_t n_steps[ENGINE_PHASES];
+    uint64_t began_ns, model_ended_ns;
+    bool profiles;
+    double mean_ns, mean_bytes;                 /* of decode steps */
 };
 
 struct engine {
@@ -67,10 +94,18 @@ struct engine {
     char *sampler_scratch;                  /* one part a worker */
     uint64_t rate_since_ns, rate_tokens;
     struct pace pace;
+    struct figures figures;
 };
 
 /* batcher.c: the engine's thread. */
 void *batcher_thread(void *engine);
+
+/* engine_figures.c: once the model is loaded; around a step, of which n_prompt of n tokens are of prompts; and when pages were given or taken. */
+void figures_init(struct engine *e);
+void figures_begin_step(struct engine *e, size_t n, size_t n_prompt);
+void figures_end_model(struct engine *e);
+void figures_end_step(struct engine *e, size_t n, size_t n_prompt);
+void figures_count_pages(struct engine *e);
 
 /* engine.c: end a sequence that is in no list any more: pages back, last event, memory. */
 void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reason);

@@ -63,8 +63,10 @@ static int check_key(struct front *f, struct http_exchange *x, const struct rout
     *key = http_key(x);
     if (*key < 0)
         return api_error_set(e, API_INVALID_API_KEY, NULL, "a valid API key is needed: Authorization: Bearer KEY");
-    if (*key > 0 && route && route->engine && atomic_load(&f->in_flight[*key]) >= FRONT_PER_KEY)
+    if (*key > 0 && route && route->engine && atomic_load(&f->in_flight[*key]) >= FRONT_PER_KEY) {
+        metric_add(&f->metrics.rejected[REJECT_RATE], 1);
         return api_error_set(e, API_RATE_LIMITED, NULL, "%d requests of this key are in flight already", FRONT_PER_KEY);
+    }
     return 0;
 }
 
@@ -132,6 +134,7 @@ static void on_request(void *arg, struct http_exchange *x)
     struct job *job = http_user(x);
     struct buf none = { 0 };
 
+    job->requested = true;
     if (strcmp(http_method(x), "OPTIONS") == 0) {
         route_allow(job->route, x);
         http_reply(x, 204, NULL, &none);
@@ -153,10 +156,23 @@ static void on_gone(void *arg, struct http_exchange *x)
         job_post(job, JOB_GONE);
 }
 
+static void on_reply(void *arg, const struct http_exchange *x, int status)
+{
+    struct job *job = http_user(x);
+
+    if (job)
+        job->answered = true;
+    front_count_reply(arg, route_find(http_path(x)), status);
+}
+
 static void on_free(void *arg, struct http_exchange *x)
 {
-    (void)arg;
-    job_free(http_user(x));
+    struct front *f = arg;
+    struct job *job = http_user(x);
+
+    if (job && !job->requested && !job->answered)
+        metric_add(&f->metrics.disconnects[PHASE_UPLOAD], 1);
+    job_free(job);
 }
 
 /* Jobs with a ping or a queue deadline that is due are told; they look at the time themselves. */
@@ -180,6 +196,7 @@ void front_serve(struct front *f, struct http_options *o)
     o->on_request = on_request;
     o->on_gone = on_gone;
     o->on_free = on_free;
+    o->on_reply = on_reply;
     o->on_tick = on_tick;
     o->arg = f;
 }

@@ -18,10 +18,16 @@
 
 struct front;
 
+enum { FRONT_MAX_NODES = 64 };
+
 /* What /v1/models, /version and the start-up lines tell of the loaded model. */
 struct front_facts {
     const char *isa;
+    const char *arch, *quant;       /* of the file: general.architecture, the type of most of its bytes */
     uint64_t n_vocab, n_ctx_train, n_embd, n_params, file_bytes;
+    /* Measured reads of each node by its own cores (--machine FILE), for /metrics; none: not measured. The front keeps the array. */
+    size_t n_nodes;
+    struct front_node { int node; double read_bytes_per_s; } nodes[FRONT_MAX_NODES];
 };
 
 struct front_options {
@@ -34,6 +40,7 @@ struct front_options {
     bool isolate_keys;              /* requests of different API keys share no pages of the prefix cache */
     double queue_s;                 /* longest wait for the engine to begin; 0: 120 */
     double ping_s;                  /* of silence in a stream, then a comment; 0: 30 */
+    bool metrics_vllm;              /* /metrics has vLLM's names, too */
     unsigned n_intake, n_output;    /* threads that read requests, and that work off events; 0: 2, 1 */
 };
 

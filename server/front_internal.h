@@ -10,13 +10,29 @@
 #include "common/buf.h"
 #include "server/completion.h"
 #include "server/front.h"
+#include "server/metrics.h"
 #include "server/replicas.h"
 #include "server/router.h"
 #include "server/work_pool.h"
 
 enum { FRONT_PER_KEY = 32 };    /* requests in flight of one key */
 
+enum { FRONT_MAX_ROUTES = 24, FRONT_STATUSES = 18 };
+enum front_finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOL_CALLS, FINISH_ABORT, FINISH_ERROR, FINISHES };
+enum front_rejection { REJECT_QUEUE_REQUESTS, REJECT_QUEUE_TOKENS, REJECT_KV, REJECT_RATE, REJECT_CONTEXT, REJECTIONS };
+enum front_phase { PHASE_UPLOAD, PHASE_QUEUE, PHASE_PREFILL, PHASE_DECODE, PHASES };
+
+/* What the front counts, from any of its threads. */
+struct front_metrics {
+    _Atomic uint64_t requests[FRONT_MAX_ROUTES + 1][FRONT_STATUSES];    /* the last row: no route */
+    _Atomic uint64_t finished[FINISHES], rejected[REJECTIONS], disconnects[PHASES], corrupted;
+    struct metric_histogram first_token, gap, token;                    /* ns; gap: each, token: the mean of a request */
+    struct metric_histogram total, queue, prefill, decode;              /* ns */
+    struct metric_histogram prompt_tokens, generation_tokens;
+};
+
 struct front {
+    struct front_metrics metrics;
     struct front_options options;
     struct replicas *replicas;              /* from front_set_replicas */
     struct router router;
@@ -32,7 +48,8 @@ struct front {
 
 enum route_id {
     ROUTE_COMPLETIONS, ROUTE_CHAT, ROUTE_TOKENIZE, ROUTE_DETOKENIZE, ROUTE_APPLY_TEMPLATE,
-    ROUTE_MODELS, ROUTE_MODEL, ROUTE_TOKENIZER_INFO, ROUTE_HEALTH, ROUTE_LIVEZ, ROUTE_READYZ, ROUTE_VERSION, ROUTE_NOT_BUILT
+    ROUTE_MODELS, ROUTE_MODEL, ROUTE_TOKENIZER_INFO, ROUTE_HEALTH, ROUTE_LIVEZ, ROUTE_READYZ, ROUTE_VERSION, ROUTE_METRICS,
+    ROUTE_NOT_BUILT
 };
 
 struct route {
@@ -55,6 +72,8 @@ struct job {
     int key;
     bool plain;                             /* Accept: text/plain */
     bool verbose;                           /* /health?verbose=1 */
+    bool requested;                         /* its body is here. Like the next, written on its MHD thread, read when it is freed */
+    bool answered;
     uint64_t arrived_ns;
 
     pthread_mutex_t lock;
@@ -68,6 +87,7 @@ struct job {
     struct completion *completion;
     uint64_t *ids;                          /* of the router, per sequence; 0: not with the engine */
     bool gone, streaming, replied, ended;
+    bool begun, decodes;                    /* the engine has read of its prompt; has given a token */
     int status;                             /* for the log */
 
     _Atomic uint64_t silent_since_ns;       /* of a stream; 0: no pings */
@@ -91,8 +111,16 @@ void job_reply(struct job *job, struct buf *body);
 
 /* front_routes.c */
 const struct route *route_find(const char *path);
+size_t route_index(const struct route *route);              /* below FRONT_MAX_ROUTES; of NULL: FRONT_MAX_ROUTES */
+const struct route *route_at(size_t i);                     /* NULL: there are no more */
 void route_allow(const struct route *route, struct http_exchange *x);       /* the header Allow */
 int route_admit(struct front *f, const struct route *route, size_t body_bytes, struct api_error *e);
 void route_answer(struct front *f, struct job *job);        /* the routes that need neither body nor engine */
+
+/* front_metrics.c */
+void front_count_reply(struct front *f, const struct route *route, int status);
+void front_count_gone(struct job *job);         /* the client left before its answer was complete */
+void front_count_end(const struct job *job, const struct completion_summary *s);
+void front_write_metrics(struct front *f, const struct http *http, struct buf *out);
 
 #endif

@@ -139,6 +139,7 @@ static void refused_by_engine(struct job *job, int err, struct api_error *e)
             api_error_set(e, API_SERVER_OVERLOADED, NULL, "the queue is full");
         break;
     case -E2BIG:
+        metric_add(&job->front->metrics.rejected[REJECT_CONTEXT], 1);
         replicas_status(job->front->replicas, &s);
         api_error_set(e, API_CONTEXT_LENGTH_EXCEEDED, r->route == API_CHAT ? "messages" : "prompt",
                       "prompt and answer do not fit the context of %u tokens", s.n_ctx);
@@ -201,7 +202,8 @@ static int make_completion(struct job *job, struct api_request *request, struct 
 {
     struct completion_options o = {
         .tokenizer = job->front->options.model.tokenizer, .fingerprint = "fourway-" FOURWAY_VERSION, .created = time(NULL),
-        .arrived_ns = job->arrived_ns, .plain = job->plain,
+        .arrived_ns = job->arrived_ns, .plain = job->plain, .first_token = &job->front->metrics.first_token,
+        .gap = &job->front->metrics.gap,
     };
     uint64_t random[2];
 
@@ -229,6 +231,8 @@ static void start_completion(struct job *job)
     if (!err) {
         replicas_status(f->replicas, &status);
         err = api_read(&request, job->route->id == ROUTE_CHAT ? API_CHAT : API_COMPLETIONS, &f->options.model, status.n_ctx, body, n, &e);
+        if (err && e.code == API_CONTEXT_LENGTH_EXCEEDED)
+            metric_add(&f->metrics.rejected[REJECT_CONTEXT], 1);
     }
     http_drop_body(job->x);
     if (!err && *request->label && http_label_is_ours(job->x))
@@ -262,6 +266,10 @@ static void work_off(struct job *job)
         at += sizeof(e);
         memcpy(top, b->data + at, e.n_top * sizeof(top[0]));
         at += e.n_top * sizeof(top[0]);
+        job->begun = true;
+        job->decodes |= e.type == ENGINE_TOKEN;
+        if (e.type == ENGINE_FINISHED && e.reason == ENGINE_CORRUPTED)
+            metric_add(&job->front->metrics.corrupted, 1);
         completion_push(job->completion, &e, top);
         if (e.type == ENGINE_FINISHED && job->ids[e.sequence]) {
             router_remove(&job->front->router, job->ids[e.sequence]);
@@ -294,8 +302,10 @@ static void work_off_messages(struct job *job, unsigned messages)
 {
     struct api_error e;
 
-    if (messages & JOB_GONE)
+    if (messages & JOB_GONE) {
+        front_count_gone(job);
         job->gone = true;
+    }
     if (messages & JOB_START) {
         if (job->gone)
             job_fail(job, NULL);

@@ -23,6 +23,7 @@ static void log_end(const struct job *job)
         return;
     }
     completion_summarise(job->completion, &s);
+    front_count_end(job, &s);
     log_info("%s %s status=%d%s finish=%s prompt=%llu cached=%llu output=%llu queue=%.1fms ttft=%.1fms itl_p50=%.1fms itl_max=%.1fms "
              "total=%.1fms key=%d", label, path, job->status, job->gone ? " client left" : "", s.finish_reason,
              (unsigned long long)s.n_prompt, (unsigned long long)s.n_cached, (unsigned long long)s.n_generated, ms(s.queue_ns),

@@ -23,13 +23,25 @@ static const struct route routes[] = {
     { "/livez", ROUTE_LIVEZ, false, true, false, false },
     { "/readyz", ROUTE_READYZ, false, true, false, false },
     { "/version", ROUTE_VERSION, false, false, false, false },
-    { "/metrics", ROUTE_NOT_BUILT, false, false, false, false },
+    { "/metrics", ROUTE_METRICS, false, false, false, false },
     { "/openapi.json", ROUTE_NOT_BUILT, false, false, false, false },
     { "/v1/embeddings", ROUTE_NOT_BUILT, true, false, false, false },
     { "/v1/responses", ROUTE_NOT_BUILT, true, false, false, false },
     { "/v1/messages", ROUTE_NOT_BUILT, true, false, false, false },
     { "/v1/messages/count_tokens", ROUTE_NOT_BUILT, true, false, false, false },
 };
+
+_Static_assert(sizeof(routes) / sizeof(routes[0]) <= FRONT_MAX_ROUTES, "a row of counters for each route");
+
+size_t route_index(const struct route *route)
+{
+    return route ? (size_t)(route - routes) : FRONT_MAX_ROUTES;
+}
+
+const struct route *route_at(size_t i)
+{
+    return i < sizeof(routes) / sizeof(routes[0]) ? &routes[i] : NULL;
+}
 
 /* Byte for byte, before any unescaping: //v1/models, /v1/models/ and anything with % are no routes. */
 const struct route *route_find(const char *path)
@@ -91,8 +103,9 @@ int route_admit(struct front *f, const struct route *route, size_t body_bytes, s
         e->retry_after_s = rest < 1 ? 1 : rest > 120 ? 120 : (unsigned)ceil(rest);
         return -EINVAL;
     }
-    if (s.n_waiting >= f->options.max_waiting ||
-        (f->options.max_waiting_tokens && s.waiting_tokens + body_bytes / BYTES_PER_TOKEN > f->options.max_waiting_tokens)) {
+    const bool full = s.n_waiting >= f->options.max_waiting;
+    if (full || (f->options.max_waiting_tokens && s.waiting_tokens + body_bytes / BYTES_PER_TOKEN > f->options.max_waiting_tokens)) {
+        metric_add(&f->metrics.rejected[full ? REJECT_QUEUE_REQUESTS : REJECT_QUEUE_TOKENS], 1);
         api_error_set(e, API_SERVER_OVERLOADED, NULL, "%u requests are waiting: the queue is full", s.n_waiting);
         e->retry_after_s = retry_after(f, &s);
         return -EINVAL;
@@ -236,6 +249,10 @@ void route_answer(struct front *f, struct job *job)
         buf_clear(&out);
         buf_puts(&out, status == 200 ? "ok\n" : "not ready\n");
         http_reply(x, status, "text/plain; charset=utf-8", &out);
+        return;
+    case ROUTE_METRICS:
+        front_write_metrics(f, http_of(x), &out);
+        http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
         return;
     case ROUTE_LIVEZ:
         buf_puts(&out, "ok\n");

@@ -41,6 +41,8 @@ struct http_options {
     void (*on_gone)(void *arg, struct http_exchange *x);
     /* The last reference went: free what http_set_user() put there. */
     void (*on_free)(void *arg, struct http_exchange *x);
+    /* On an MHD thread, as the reply, or the head of a stream, is handed to MHD: of every request whose headers could be read. May be NULL. */
+    void (*on_reply)(void *arg, const struct http_exchange *x, int status);
     void (*on_tick)(void *arg);     /* every quarter of a second while there are connections */
     void *arg;
 };
@@ -66,6 +68,7 @@ void http_unref(struct http_exchange *x);
 void http_set_user(struct http_exchange *x, void *user);
 void *http_user(const struct http_exchange *x);
 
+const struct http *http_of(const struct http_exchange *x);
 const char *http_method(const struct http_exchange *x);
 const char *http_path(const struct http_exchange *x);           /* as sent, without the query */
 const char *http_label(const struct http_exchange *x);          /* X-Request-Id: the client's, else ours */

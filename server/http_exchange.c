@@ -67,6 +67,11 @@ void *http_user(const struct http_exchange *x)
     return x->user;
 }
 
+const struct http *http_of(const struct http_exchange *x)
+{
+    return x->http;
+}
+
 const char *http_method(const struct http_exchange *x)
 {
     return x->method;
@@ -364,6 +369,8 @@ enum MHD_Result http_exchange_queue(struct http_exchange *x, struct MHD_Connecti
     if (!response)
         return MHD_NO;
     add_headers(x, response);
+    if (x->http->options.on_reply)
+        x->http->options.on_reply(x->http->options.arg, x, x->status);
     const enum MHD_Result result = MHD_queue_response(conn, (unsigned)x->status, response);
     MHD_destroy_response(response);
     return result;

@@ -38,7 +38,7 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "nodes", .type = OPTION_STRING, .out = &f->nodes, .metavar = "auto|all|N|0,1",
           .help = "NUMA nodes to use: all, the first N, these, or as many as make a decode step fastest (default auto)" },
         { .name = "machine", .type = OPTION_STRING, .out = &f->machine, .metavar = "FILE",
-          .help = "what fourway membw --write-machine measured here, for --nodes auto, --replicas auto and bench" },
+          .help = "what fourway membw --write-machine measured here, for --nodes auto, --replicas auto, bench and /metrics" },
         { .name = "virtual-nodes", .type = OPTION_U64, .out = &f->virtual_nodes, .metavar = "N", .least = 0, .most = 64,
           .help = "split as if the machine had N nodes, for tests (default 0: the real ones)" },
         { .name = "ctx", .letter = 'c', .type = OPTION_U64, .out = &f->ctx, .metavar = "N", .least = 0, .most = 1 << 24,

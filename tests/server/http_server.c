@@ -16,7 +16,7 @@
 
 static struct settings {
     double step_ms, load_ms, header_s, body_s, idle_s, drain_s, queue_s, ping_s;
-    double max_body, max_connections, max_running, max_waiting, n_ctx, load_fails, any_model;
+    double max_body, max_connections, max_running, max_waiting, n_ctx, load_fails, any_model, vllm;
     const char *keys, *template_file, *origin;
 } settings = { .step_ms = 1, .drain_s = 10, .max_running = 8, .max_waiting = 64, .n_ctx = 2048 };
 
@@ -26,7 +26,7 @@ static const struct { const char *name; double *number; const char **text; } nam
     { "queue_s", &settings.queue_s, NULL }, { "ping_s", &settings.ping_s, NULL }, { "max_body", &settings.max_body, NULL },
     { "max_connections", &settings.max_connections, NULL }, { "max_running", &settings.max_running, NULL },
     { "max_waiting", &settings.max_waiting, NULL }, { "n_ctx", &settings.n_ctx, NULL }, { "load_fails", &settings.load_fails, NULL },
-    { "any_model", &settings.any_model, NULL }, { "keys", NULL, &settings.keys }, { "template", NULL, &settings.template_file },
+    { "any_model", &settings.any_model, NULL }, { "vllm", &settings.vllm, NULL }, { "keys", NULL, &settings.keys }, { "template", NULL, &settings.template_file },
     { "origin", NULL, &settings.origin },
 };
 
@@ -53,7 +53,7 @@ static void read_arguments(int argc, char **argv)
 
 static void on_ready(void *front)
 {
-    const struct front_facts facts = { .isa = "scalar", .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1,
+    const struct front_facts facts = { .isa = "scalar", .arch = "llama", .quant = "q4_1", .n_nodes = 1, .nodes = { { 0, 10e9 } }, .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1,
                                        .file_bytes = 1 };
 
     front_set_facts(front, &facts);
@@ -100,7 +100,7 @@ int main(int argc, char **argv)
         .model = { .names = model_names, .n_names = 2, .accept_any_model = settings.any_model > 0, .tokenizer = t, .chat_template = chat,
                    .sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 } },
         .template_source = source, .created = 1760000000, .max_waiting = (size_t)settings.max_waiting, .n_keys = http_keys_count(keys),
-        .queue_s = settings.queue_s, .ping_s = settings.ping_s,
+        .queue_s = settings.queue_s, .ping_s = settings.ping_s, .metrics_vllm = settings.vllm > 0,
     };
     struct http_options h = {
         .host = "127.0.0.1", .keys = keys, .header_s = settings.header_s, .body_s = settings.body_s, .idle_s = settings.idle_s,

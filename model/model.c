@@ -286,19 +286,17 @@ static int pages_of_tightest_node(struct model *m, const char *path, uint64_t *p
 }
 
 /*
- * What this copy of the model may take: other copies are opened at the same time, on nodes of their own. A cgroup's limit is that of all
- * of them together.
+ * What this copy of the model may take: other copies are opened at the same time, on nodes of their own. Together they must not take more
+ * than is available, which may be less than the nodes have free, by the cgroup's limit.
  */
 static uint64_t available_bytes(const struct model *m)
 {
-    const uint64_t available = topology_available_bytes("") / m->n_replicas;
-    uint64_t free_bytes = 0;
+    const uint64_t available = topology_available_bytes("");
 
-    if (m->n_replicas == 1 || m->topology.is_virtual)
+    if (m->n_replicas == 1)
         return available;
-    for (size_t v = 0; v < m->topology.n_nodes; v++)
-        free_bytes += m->topology.nodes[v].free_bytes;
-    return free_bytes < available ? free_bytes : available;
+    const uint64_t share = (uint64_t)((double)available * m->memory_share), free_bytes = topology_free_bytes(&m->topology);
+    return m->topology.is_virtual || share < free_bytes ? share : free_bytes;
 }
 
 /* How many tokens a sequence and the KV pool may hold; fails with the numbers when even that does not fit. */
@@ -411,8 +409,10 @@ static int open_nodes(struct model *m, const struct model_options *o)
         topology_reserve_cores(&m->topology, &reserved);
     if (!err && o->n_virtual_nodes)
         err = topology_make_virtual(&m->topology, o->n_virtual_nodes);
+    const double all_free = err ? 0 : (double)topology_free_bytes(&m->topology);
     if (!err)
         err = topology_keep_part(&m->topology, o->replica, m->n_replicas);
+    m->memory_share = !err && all_free > 0 ? (double)topology_free_bytes(&m->topology) / all_free : 1 / (double)m->n_replicas;
     if (!err)
         err = pool_create(&m->pool, &m->topology, o->n_threads);
     if (err)

@@ -114,6 +114,7 @@ struct model {
     struct kernels kernels;
     struct topology topology;
     size_t n_machine_nodes, n_replicas;
+    double memory_share;                /* of what all copies together may take: by the free memory of their nodes */
     enum place_pages pages;
     struct pool *pool;
     enum kv_type kv_type;

@@ -69,6 +69,7 @@ int topology_keep_part(struct topology *t, size_t part, size_t n_parts);
 
 /* Of all nodes. */
 size_t topology_count_cores(const struct topology *t);
+uint64_t topology_free_bytes(const struct topology *t);
 
 /* Workers when the user names no number: one a core, but no more than the cgroup grants CPUs (then a log line says so): a worker that
  * is stopped for the rest of a period keeps all others waiting at the next barrier. At least 1. */

@@ -155,6 +155,15 @@ size_t topology_count_cores(const struct topology *t)
     return n;
 }
 
+uint64_t topology_free_bytes(const struct topology *t)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < t->n_nodes; i++)
+        bytes += t->nodes[i].free_bytes;
+    return bytes;
+}
+
 static int take_cores(struct topology_node *node, const struct core *cores, size_t n, size_t threads_per_core)
 {
     *node = (struct topology_node){ .os_node = cores[0].os_node, .package = cores[0].package, .n_packages = 1, .n_cpus = n };
@@ -173,16 +182,14 @@ int topology_make_virtual(struct topology *t, size_t n)
 {
     struct topology v = *t;
     const size_t n_cores = topology_count_cores(t);
-    uint64_t total_bytes = 0, free_bytes = 0;
+    uint64_t total_bytes = 0;
 
     if (n < 1 || n > TOPOLOGY_MAX_NODES) {
         log_error("virtual nodes: 1 to %d are possible, not %zu", TOPOLOGY_MAX_NODES, n);
         return -EINVAL;
     }
-    for (size_t i = 0; i < t->n_nodes; i++) {
+    for (size_t i = 0; i < t->n_nodes; i++)
         total_bytes += t->nodes[i].total_bytes;
-        free_bytes += t->nodes[i].free_bytes;
-    }
     struct core *cores = malloc(n_cores * sizeof(*cores));
     int err = cores ? 0 : -ENOMEM;
 
@@ -196,7 +203,7 @@ int topology_make_virtual(struct topology *t, size_t n)
 
         err = take_cores(node, cores + begin, end > begin ? end - begin : 1, t->threads_per_core);
         node->total_bytes = total_bytes / n;
-        node->free_bytes = free_bytes / n;
+        node->free_bytes = topology_free_bytes(t) / n;
         for (size_t j = 0; j < n; j++)
             v.distance[i][j] = i == j ? DISTANCE_LOCAL : DISTANCE_REMOTE;
     }

@@ -80,8 +80,9 @@ static int measured_machine(struct plan_machine *m, const char *path, const stru
 static int describe_machine(struct plan_machine *m, const struct topology *t, const char *machine_file)
 {
     *m = assume_machine(t);
+    m->node_bytes = (double)topology_available_bytes("") / (double)t->n_nodes;      /* a cgroup may allow less than the nodes have */
     for (size_t i = 0; i < t->n_nodes; i++)
-        m->node_bytes = i == 0 || (double)t->nodes[i].free_bytes < m->node_bytes ? (double)t->nodes[i].free_bytes : m->node_bytes;
+        m->node_bytes = (double)t->nodes[i].free_bytes < m->node_bytes ? (double)t->nodes[i].free_bytes : m->node_bytes;
     return machine_file ? measured_machine(m, machine_file, t) : 0;
 }
 

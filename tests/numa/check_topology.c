@@ -653,9 +653,48 @@ static void test_this_machine(void **state)
     topology_free(&t);
 }
 
+/* Copies take equal parts of the nodes, in order; the CPU quota and what is free are then those of the part. */
+static void test_parts(void **state)
+{
+    (void)state;
+    for (size_t part = 0; part < 2; part++) {
+        struct topology t = { .n_nodes = 4, .cpu_quota = 6 };
+
+        for (size_t i = 0; i < t.n_nodes; i++) {
+            t.nodes[i] = (struct topology_node){ .os_node = 10 + (int)i, .free_bytes = 100 << i };
+            for (size_t j = 0; j < t.n_nodes; j++)
+                t.distance[i][j] = (int)(10 * i + j);
+        }
+        assert_int_equal(topology_free_bytes(&t), 1500);
+        assert_int_equal(topology_keep_part(&t, part, 2), 0);
+        assert_int_equal(t.n_nodes, 2);
+        assert_int_equal(t.nodes[0].os_node, part ? 12 : 10);
+        assert_int_equal(t.nodes[1].os_node, part ? 13 : 11);
+        assert_int_equal(t.distance[1][0], part ? 32 : 10);
+        assert_true(t.cpu_quota == 3);
+        assert_int_equal(topology_free_bytes(&t), part ? 1200 : 300);
+        topology_free(&t);
+    }
+}
+
+static void test_unequal_parts(void **state)
+{
+    (void)state;
+    static const size_t wrong[][2] = { { 0, 3 }, { 0, 0 }, { 2, 2 }, { 0, 8 } };
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct topology t = { .n_nodes = 4 };
+
+        assert_int_equal(topology_keep_part(&t, wrong[i][0], wrong[i][1]), -EINVAL);
+        assert_int_equal(t.n_nodes, 4);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_unequal_parts),
         WITH_TREE(test_one_socket),
         WITH_TREE(test_two_sockets_list_one_thread_a_core),
         WITH_TREE(test_thread_siblings_of_old_kernels),

@@ -312,7 +312,8 @@ int cmd_perplexity(int argc, char **argv)
         .options = options, .n_options = OWN + MODEL_FLAGS_OPTIONS, .min_args = 2, .max_args = 2,
         .epilogue = "The text is cut into windows of --ctx tokens (default 512); the second half of each is scored. What quantised "
                     "arithmetic costs a model: --activations f32 --save-logits BASE, then --kl-divergence BASE without the two. BASE "
-                    "has two bytes for each token of the vocabulary at each scored token.",
+                    "has two bytes for each token of the vocabulary at each scored token. All tokens are taken as a prompt's: what "
+                    "generated ones meet at amx is measured with --activations q8.",
     };
 
     model_flags_init(&flags);

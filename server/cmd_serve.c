@@ -198,7 +198,8 @@ static void on_ready(void *arg)
     model_info(m, &info);
     const struct model_config *c = model_config(m);
     struct front_facts facts = {
-        .isa = isa_name(info.isa), .arch = c->arch, .quant = file_quant(s->model.gguf), .n_vocab = c->vocab_size, .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
+        .isa = isa_name(info.isa), .arch = c->arch, .quant = file_quant(s->model.gguf), .n_vocab = c->vocab_size,
+        .n_ctx_train = c->n_ctx_train, .n_embd = c->d_model,
         .n_params = info.n_params, .file_bytes = gguf_file_bytes(s->model.gguf),
     };
     if (s->settings->model.machine)

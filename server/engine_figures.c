@@ -161,7 +161,8 @@ void engine_figures(const struct engine *e, struct engine_figures *out)
 
         *to = (struct engine_node_figures){
             .node = from->node, .is_virtual = from->is_virtual, .weight_bytes = from->weight_bytes, .kv_pages = from->kv_pages,
-            .kv_cached = from->kv_cached, .kv_free = from->kv_free, .compute_ns = from->compute_ns, .copy_ns = from->copy_ns, .barrier_ns = from->barrier_ns,
+            .kv_cached = from->kv_cached, .kv_free = from->kv_free,
+            .compute_ns = from->compute_ns, .copy_ns = from->copy_ns, .barrier_ns = from->barrier_ns,
             .decode_bytes_per_s = (double)from->decode_bytes_per_s, .barrier_share = (double)from->barrier_ppm / 1e6,
         };
         for (size_t i = 0; i < ENGINE_PHASES; i++)

@@ -94,7 +94,9 @@ static int describe_model(struct plan_model *m, const struct gguf *g)
     if (err)
         return err;
     const size_t context = c.n_ctx_train < 8192 ? c.n_ctx_train : 8192;      /* at least one of these should fit beside the weights */
-    *m = (struct plan_model){ .resident_bytes = 4 * (double)(c.n_layers * c.n_kv_heads * c.head_dim * context), .n_layers = c.n_layers, .n_heads = c.n_heads, .head_dim = c.head_dim, .d_model = c.d_model, .d_ff = c.d_ff };
+
+    *m = (struct plan_model){ .resident_bytes = 4 * (double)(c.n_layers * c.n_kv_heads * c.head_dim * context), .n_layers = c.n_layers,
+                              .n_heads = c.n_heads, .head_dim = c.head_dim, .d_model = c.d_model, .d_ff = c.d_ff };
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         const bool is_embedding = t->name.len == strlen("token_embd.weight") && !memcmp(t->name.data, "token_embd.weight", t->name.len);

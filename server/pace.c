@@ -1,6 +1,6 @@
 #include "server/pace.h"
 
-/* A step in eight forgets half of what was known after five steps: contexts grow slowly, and a step that met something else counts little. */
+/* Half of what was known is forgotten after five steps: contexts grow slowly, and one step that met something else counts little. */
 static const double weight = 1.0 / 8;
 
 static void learn(double *known, double seen)

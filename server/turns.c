@@ -11,7 +11,9 @@ static const uint64_t aging_ns = 5000000000;
 
 int turns_create(struct turns *t, size_t n_keys)
 {
-    *t = (struct turns){ .n_keys = n_keys, .served = calloc(n_keys, sizeof(*t->served)), .n_present = calloc(n_keys, sizeof(*t->n_present)) };
+    *t = (struct turns){ .n_keys = n_keys };
+    t->served = calloc(n_keys, sizeof(*t->served));
+    t->n_present = calloc(n_keys, sizeof(*t->n_present));
     return t->served && t->n_present ? 0 : -ENOMEM;
 }
 

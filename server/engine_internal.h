@@ -100,7 +100,8 @@ struct engine {
 /* batcher.c: the engine's thread. */
 void *batcher_thread(void *engine);
 
-/* engine_figures.c: once the model is loaded; around a step, of which n_prompt of n tokens are of prompts; and when pages were given or taken. */
+/* engine_figures.c: once the model is loaded; around a step, of which n_prompt of n tokens are of prompts; and when
+ * pages were given or taken. */
 void figures_init(struct engine *e);
 void figures_begin_step(struct engine *e, size_t n, size_t n_prompt);
 void figures_end_model(struct engine *e);

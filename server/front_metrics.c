@@ -128,7 +128,8 @@ static void write_server(struct view *v, const struct http *http)
 
     snprintf(n_ctx, sizeof(n_ctx), "%u", s->n_ctx);
     const char *const build[] = { "version", FOURWAY_VERSION, "isa", has_facts ? f->facts.isa : "", NULL };
-    metrics_family(v->out, "fourway_build_info", METRIC_GAUGE, "1; the program, and the instruction set that it uses once the model is loaded.");
+    metrics_family(v->out, "fourway_build_info", METRIC_GAUGE,
+                   "1; the program, and the instruction set that it uses once the model is loaded.");
     metrics_value(v->out, "fourway_build_info", build, 1);
     metrics_family(v->out, "fourway_model_info", METRIC_GAUGE, "1; the model, once it is loaded.");
     if (has_facts) {
@@ -154,7 +155,8 @@ static void write_requests(struct view *v)
     for (size_t i = 0; i <= FRONT_MAX_ROUTES; i++) {
         for (size_t j = 0; j < FRONT_STATUSES; j++) {
             char status[12] = "other";
-            const char *const labels[] = { "route", i < FRONT_MAX_ROUTES && route_at(i) ? route_at(i)->path : "other", "status", status, NULL };
+            const char *const labels[] = { "route", i < FRONT_MAX_ROUTES && route_at(i) ? route_at(i)->path : "other",
+                                           "status", status, NULL };
             if (j < FRONT_STATUSES - 1)
                 snprintf(status, sizeof(status), "%d", statuses[j]);
             if (m->requests[i][j])
@@ -170,9 +172,11 @@ static void write_requests(struct view *v)
     metrics_family(v->out, "fourway_corrupted_requests_total", METRIC_COUNTER, "Sequences whose logits were NaN or infinite.");
     metrics_count(v->out, "fourway_corrupted_requests_total", NULL, m->corrupted);
 
-    histogram(v, "fourway_time_to_first_token_seconds", "From a request's arrival to its first token.", BOUNDS_FIRST_TOKEN, &m->first_token, 0);
+    histogram(v, "fourway_time_to_first_token_seconds", "From a request's arrival to its first token.", BOUNDS_FIRST_TOKEN,
+              &m->first_token, 0);
     histogram(v, "fourway_inter_token_latency_seconds", "From token to token of a choice.", BOUNDS_GAP, &m->gap, 0);
-    histogram(v, "fourway_time_per_output_token_seconds", "Mean time from token to token of a request's first choice.", BOUNDS_GAP, &m->token, 0);
+    histogram(v, "fourway_time_per_output_token_seconds", "Mean time from token to token of a request's first choice.", BOUNDS_GAP,
+              &m->token, 0);
     histogram(v, "fourway_e2e_request_latency_seconds", "From a completion's arrival to its end.", BOUNDS_REQUEST, &m->total, 0);
     histogram(v, "fourway_request_queue_seconds", "In the queue of the engine.", BOUNDS_REQUEST, &m->queue, 0);
     histogram(v, "fourway_request_prefill_seconds", "From leaving the queue to the first token.", BOUNDS_REQUEST, &m->prefill, 0);
@@ -284,7 +288,8 @@ static void write_decode_rate(struct view *v, const char *name, const char *node
 
 static void write_times(struct view *v, const char *name, const char *node, const struct engine_node_figures *n)
 {
-    const struct { const char *state; uint64_t ns; } of[] = { { "compute", n->compute_ns }, { "copy", n->copy_ns }, { "barrier", n->barrier_ns } };
+    const struct { const char *state; uint64_t ns; } of[] = { { "compute", n->compute_ns }, { "copy", n->copy_ns },
+                                                             { "barrier", n->barrier_ns } };
 
     for (size_t i = 0; i < 3; i++) {
         const char *const labels[] = { "node", node, "state", of[i].state, NULL };
@@ -388,7 +393,8 @@ static void write_vllm(struct view *v)
     vllm_value(v, "vllm:generation_tokens_total", METRIC_COUNTER, "Tokens generated.", (double)s->tokens_generated);
     metrics_family(v->out, "vllm:request_success_total", METRIC_COUNTER, "Completions that ended, by their finish_reason.");
     for (size_t i = 0; i < FINISHES; i++) {
-        const char *const labels[] = { "model_name", v->front->options.model.names[0], "engine", "0", "finished_reason", finish_names[i], NULL };
+        const char *const labels[] = { "model_name", v->front->options.model.names[0], "engine", "0",
+                                       "finished_reason", finish_names[i], NULL };
         metrics_count(v->out, "vllm:request_success_total", labels, m->finished[i]);
     }
     vllm_histogram_of(v, "vllm:iteration_tokens_total", "Tokens of a step.", BOUNDS_STEP_TOKENS, &v->step_tokens);

@@ -41,7 +41,8 @@ struct http_options {
     void (*on_gone)(void *arg, struct http_exchange *x);
     /* The last reference went: free what http_set_user() put there. */
     void (*on_free)(void *arg, struct http_exchange *x);
-    /* On an MHD thread, as the reply, or the head of a stream, is handed to MHD: of every request whose headers could be read. May be NULL. */
+    /* On an MHD thread, as the reply, or the head of a stream, is handed to MHD: of every request whose headers could be read. May be
+     * NULL. */
     void (*on_reply)(void *arg, const struct http_exchange *x, int status);
     void (*on_tick)(void *arg);     /* every quarter of a second while there are connections */
     void *arg;

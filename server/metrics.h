@@ -25,7 +25,8 @@ enum metric_bounds {
 
 enum { METRIC_MAX_BOUNDS = 24 };
 
-/* Of values in nanoseconds, or in tokens; bucket i counts those above bound i - 1 and up to bound i, the one after the last bound the rest. */
+/* Of values in nanoseconds, or in tokens; bucket i counts those above bound i - 1 and up to bound i, the one after the
+ * last bound the rest. */
 struct metric_histogram { _Atomic uint64_t buckets[METRIC_MAX_BOUNDS + 1], sum; };
 struct metric_histogram_copy { uint64_t buckets[METRIC_MAX_BOUNDS + 1], sum; };
 

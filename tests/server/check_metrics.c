@@ -90,7 +90,9 @@ static void test_bounds(void **state)
 static void test_bounds_end_at_the_context(void **state)
 {
     (void)state;
-    static const struct { uint64_t n_ctx; const char *last; } cases[] = { { 1, "1" }, { 2, "2" }, { 3, "5" }, { 8192, "10000" }, { 10000, "10000" } };
+    static const struct { uint64_t n_ctx; const char *last; } cases[] = {
+        { 1, "1" }, { 2, "2" }, { 3, "5" }, { 8192, "10000" }, { 10000, "10000" },
+    };
     const struct metric_histogram_copy none = { 0 };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

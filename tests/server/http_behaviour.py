@@ -422,6 +422,14 @@ class Routes(ServerTest):
 class Metrics(Requests):
     settings = dict(step_ms=5, max_running=1, max_waiting=1)
 
+    def setUp(self):
+        """Until what the test before this one did is counted: its last request, and connections that close."""
+        self.server.wait_idle()
+        last, samples = None, {}
+        while last != samples or samples["fourway_open_connections"] > 1:
+            last, samples = samples, {k: v for k, v in self.scrape().items() if "/metrics" not in k}
+            time.sleep(0.1)
+
     def scrape(self):
         """{sample with its labels: value}; the form of each line is checked."""
         reply = self.server.request("GET", "/metrics")
@@ -514,7 +522,8 @@ class Metrics(Requests):
         while self.server.running() != (1, 1):
             time.sleep(0.01)
         samples = self.scrape()
-        self.assertEqual((samples["fourway_requests_running"], samples["fourway_requests_waiting"], samples["fourway_open_connections"]), (1, 1, 4))
+        self.assertEqual((samples["fourway_requests_running"], samples["fourway_requests_waiting"]), (1, 1))
+        self.assertGreaterEqual(samples["fourway_open_connections"], 4)     # those of running() may still be closing
         self.refused(self.server.post("/v1/completions", {"prompt": "a"}), 503, "server_overloaded")
         for s in (cut, queued, running):
             s.close()

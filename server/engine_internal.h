@@ -10,6 +10,7 @@
 #include "model/forward.h"
 #include "server/batcher.h"
 #include "server/engine.h"
+#include "server/matchers.h"
 
 /* One request, from submission to its last event. One allocation beside its page table. */
 struct sequence {
@@ -18,6 +19,8 @@ struct sequence {
     int32_t *tokens;                /* prompt, then generated; room for n_prompt + max_tokens */
     size_t n_tokens, n_done;        /* known; and computed: their K and V are in the cache */
     struct kv_sequence kv;
+    struct matcher *matcher;        /* of the request's grammar; NULL: none */
+    struct matcher_place place;     /* how far it has read the generated tokens */
     uint64_t submitted_ns, admitted_ns, first_token_ns;
     size_t n_scored, n_reported;    /* prompt tokens whose logprobs, and progress, were reported: survive a preemption */
     bool leaves;                    /* with this reason, before the next step */
@@ -51,6 +54,7 @@ struct engine {
 
     struct model *model;                    /* written before the state leaves LOADING */
     size_t vocab_size;
+    struct matchers matchers;               /* a lock inside */
 
     /* the engine's thread alone */
     struct model_info info;
@@ -58,6 +62,8 @@ struct engine {
     size_t n_in_batch;
     struct step_token *step;
     char *sampler_scratch;                  /* one part a worker */
+    uint64_t *masks;                        /* likewise: mask_words each */
+    size_t mask_words;
     uint64_t rate_since_ns, rate_tokens;
 };
 

@@ -252,12 +252,14 @@ static const char *check_meaning(const struct grammar *g)
         return "there is no memory to check it";
     uint8_t *empty = work, *state = work + g->n_nodes;
     uint16_t *stack = (uint16_t *)(void *)(work + (2 * (size_t)g->n_nodes + 1) / 2 * 2);
-    if (!find_empty(g, empty) || !grammar_needs(g, state))
+    if (!find_empty(g, empty))
+        why = "its references are too entangled";
+    else if (has_loop(g, empty, state, stack))
+        why = "a reference leads back to itself without a value between";
+    else if (!grammar_needs(g, state))
         why = "its references are too entangled";
     else if (state[g->start] > GRAMMAR_MAX_DEPTH)
         why = "no text satisfies it within 64 levels of rules";
-    else if (has_loop(g, empty, state, stack))
-        why = "a reference leads back to itself without a value between";
     free(work);
     return why;
 }

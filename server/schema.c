@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/fields.h"
 #include "server/schema_internal.h"
 
 enum { MOST_NAME = 1024 };      /* bytes of a property's name */
@@ -113,6 +112,17 @@ static int check_keywords(struct schema_compiler *c, const json_t *schema, enum 
     return 0;
 }
 
+/* Also 2.0; false for what is no integer of up to 2^53. */
+static bool integer_of(const json_t *value, int64_t *n)
+{
+    const double x = json_is_number(value) ? json_number_value(value) : NAN;
+
+    if (!(fabs(x) <= 0x1p53) || x != floor(x))
+        return false;
+    *n = (int64_t)x;
+    return true;
+}
+
 /* A keyword's number of things; `absent` without it. */
 static size_t count(struct schema_compiler *c, const json_t *schema, const char *name, size_t absent)
 {
@@ -121,7 +131,7 @@ static size_t count(struct schema_compiler *c, const json_t *schema, const char 
 
     if (!value)
         return absent;
-    if (!fields_integer(value, &n) || n < 0)
+    if (!integer_of(value, &n) || n < 0)
         refuse(c, "%s must be an integer of at least 0", name);
     else if (n > SCHEMA_MAX_REPEAT)
         refuse(c, "%s may be at most %d", name, SCHEMA_MAX_REPEAT);
@@ -523,7 +533,7 @@ static uint16_t compile(struct schema_compiler *c, const json_t *schema, uint16_
     if (json_is_true(schema))
         return schema_any(c, next);
     if (!json_is_object(schema)) {
-        refuse(c, "a schema must be an object or true, got %s", json_is_false(schema) ? "false" : fields_type_name(schema));
+        refuse(c, "a schema must be an object or true%s", json_is_false(schema) ? ": false allows nothing" : "");
         return 0;
     }
     if (c->depth == SCHEMA_MAX_DEPTH) {

@@ -30,6 +30,7 @@ struct row {
     size_t n_tokens, n_prompt;
     const int32_t *banned;
     size_t n_banned;
+    const uint64_t *allowed;
 };
 
 static struct logits_norm norm_of(const float *logits, size_t n_vocab)
@@ -53,7 +54,7 @@ static int32_t draw(const struct sampling *s, const struct row *r, uint64_t posi
 {
     void *scratch = guarded(sampler_scratch_bytes(r->n_vocab));     /* full of other bytes than zero */
     const int32_t id = sampler_draw(s, r->logits, r->n_vocab, r->norm, position, r->tokens, r->n_tokens, r->n_prompt, r->banned,
-                                    r->n_banned, scratch);
+                                    r->n_banned, r->allowed, scratch);
     guarded_free_all();
     return id;
 }
@@ -100,6 +101,8 @@ static void adjust(float *value, const struct sampling *s, const struct row *r)
             if (r->banned[i] == (int32_t)id)
                 value[id] = -INFINITY;
         }
+        if (r->allowed && !(r->allowed[id / 64] >> id % 64 & 1))
+            value[id] = -INFINITY;
     }
 }
 
@@ -334,7 +337,7 @@ static void check_distribution(const struct sampling *s, const struct row *r, co
     assert_false(undecided);
     for (uint64_t position = 0; position < N; position++) {
         int32_t id = sampler_draw(s, r->logits, r->n_vocab, r->norm, position, r->tokens, r->n_tokens, r->n_prompt, r->banned,
-                                  r->n_banned, scratch);
+                                  r->n_banned, r->allowed, scratch);
         assert_in_range(id, 0, r->n_vocab - 1);
         counts[id]++;
     }

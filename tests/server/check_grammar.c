@@ -109,7 +109,7 @@ static void refused_schemas(void **state)
         { "{\"type\":\"strng\"}", "strng" }, { "{\"type\":[]}", "type" }, { "{\"type\":5}", "type" }, { "{\"enum\":[]}", "enum" },
         { "{\"enum\":[1,2],\"type\":\"string\"}", "no value" }, { "{\"enum\":[1],\"minimum\":0}", "minimum" },
         { "{\"anyOf\":[]}", "anyOf" }, { "{\"anyOf\":[{}],\"type\":\"object\"}", "type" }, { "{\"anyOf\":[{}],\"oneOf\":[{}]}", "beside" },
-        { "{\"allOf\":[{},{}]}", "allOf" }, { "false", "false" }, { "[]", "array" }, { "{\"properties\":[]}", "properties" },
+        { "{\"allOf\":[{},{}]}", "allOf" }, { "false", "false" }, { "[]", "object" }, { "{\"properties\":[]}", "properties" },
         { "{\"required\":[1]}", "required" }, { "{\"required\":[\"a\"],\"additionalProperties\":false}", "no property" },
         { "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"maxLength\":10000},\"minItems\":10000,\"prefixItems\":[]}", "prefixItems" },
         { "{\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":9999},\"b\":{\"type\":\"string\",\"maxLength\":9998},"

@@ -139,7 +139,7 @@ int grammar_finish(struct grammar_builder *b, uint16_t start, struct grammar **o
     if (!g)
         return -ENOMEM;
     *g = (struct grammar){ .magic = MAGIC, .n_bytes = (uint32_t)n_bytes, .n_nodes = (uint32_t)b->n_nodes,
-                           .n_sets = (uint32_t)b->n_sets, .start = start };
+                           .n_sets = (uint32_t)b->n_sets, .start = start, .letter = b->letter };
     memcpy(g + 1, b->sets, b->n_sets * sizeof(*b->sets));
     memcpy((struct byte_set *)(g + 1) + b->n_sets, b->nodes, b->n_nodes * sizeof(*b->nodes));
     *why = grammar_check(g, n_bytes);
@@ -269,7 +269,8 @@ const char *grammar_check(const void *table, size_t n_bytes)
     const struct grammar *g = table;
 
     if (n_bytes < sizeof(*g) || g->magic != MAGIC || g->n_bytes != n_bytes || g->n_nodes < 1 || g->n_nodes > GRAMMAR_MAX_NODES ||
-        g->n_sets > GRAMMAR_MAX_SETS || bytes_of(g->n_sets, g->n_nodes) != n_bytes || g->start >= g->n_nodes)
+        g->n_sets > GRAMMAR_MAX_SETS || bytes_of(g->n_sets, g->n_nodes) != n_bytes || g->start >= g->n_nodes ||
+        g->letter >= g->n_nodes)
         return "it is not a table of this version";
     const struct grammar_node *nodes = grammar_nodes(g);
     for (size_t i = 0; i < g->n_nodes; i++)

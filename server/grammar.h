@@ -36,7 +36,8 @@ struct byte_set { uint64_t bits[4]; };
 struct grammar {
     uint32_t magic, n_bytes;
     uint32_t n_nodes, n_sets;
-    uint32_t start, reserved;
+    uint32_t start;
+    uint32_t letter;            /* node that reads a plain byte of a JSON string and ends the rule of one character; 0: none */
 };
 
 const struct byte_set *grammar_sets(const struct grammar *g);
@@ -56,6 +57,7 @@ struct grammar_builder {
     struct byte_set *sets;
     uint32_t *index;            /* hash table of nodes */
     size_t n_nodes, n_sets;
+    uint16_t letter;            /* as in the table */
     const char *error;
     bool no_memory;
 };

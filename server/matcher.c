@@ -292,14 +292,78 @@ static int catch_up(struct matcher *m, struct matcher_place *p, const int32_t *t
     return 0;
 }
 
-/* One loop over the trie. False when the table filled up. */
+/* The frame of a string of which a character may come next, among the ways of the closure just made; false: none. */
+static bool find_string(const struct matcher *m, const uint64_t *threads, size_t n, uint32_t *frame)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (threads[i] >> 32 == m->grammar->letter && (uint32_t)threads[i]) {
+            *frame = (uint32_t)threads[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Does no thread but those within this character of the string read a byte that a plain character has? */
+static bool reads_alone(const struct matcher *m, const uint64_t *threads, size_t n, uint32_t frame)
+{
+    static const uint64_t plain[4] = { 0xfffffffb00000000, 0x7fffffffefffffff, UINT64_MAX, UINT64_MAX };   /* no control, \", \\ */
+
+    for (size_t i = 0; i < n; i++) {
+        const struct byte_set *set = &m->sets[m->nodes[threads[i] >> 32].set];
+        for (size_t k = 0; k < 4 && (uint32_t)threads[i] != frame; k++)
+            if (set->bits[k] & plain[k])
+                return false;
+    }
+    return true;
+}
+
+/*
+ * How many characters of a string may follow, up to TRIE_MOST_PLAIN; 0 outside of strings. Only one way is followed, which is the same for
+ * every character: so this many plain ones are allowed whatever other ways there are. If others might allow more of them, 0 too.
+ */
+static size_t string_room(struct matcher *m, uint32_t state)
+{
+    const struct state *s = &m->t->states[state];
+    const uint64_t *threads = m->t->threads + s->first;
+    size_t n_threads = s->n, n = 0;
+    uint32_t frame = 0, last = 0;
+    bool alone = true;
+
+    while (m->grammar->letter && n < TRIE_MOST_PLAIN) {
+        const bool goes_on = find_string(m, threads, n_threads, &frame);
+        alone = alone && reads_alone(m, threads, n_threads, goes_on ? frame : 0);
+        if (!goes_on)
+            return alone ? n : 0;
+        if (n && frame == last)         /* for ever */
+            return TRIE_MOST_PLAIN;
+        n++;
+        last = frame;
+        begin_closure(m);
+        add_way(m, m->t->frames[frame].node, m->t->frames[frame].parent);
+        close_ways(m);
+        if (m->too_many)
+            return 0;
+        threads = m->found;
+        n_threads = m->n_found;
+    }
+    return n;
+}
+
+/* One loop over the trie, in strings over that of tokens which are not plain. False when the table filled up. */
 static bool walk(struct matcher *m, uint32_t state, uint64_t *mask)
 {
-    const struct trie_node *nodes = m->trie->nodes;
-    const size_t n = m->trie->n_nodes;
+    const size_t room = string_room(m, state);
+    const bool in_string = room > 0;
+    const struct trie_node *nodes = in_string ? m->trie->other_nodes : m->trie->nodes;
+    const int32_t *tokens = in_string ? m->trie->other_tokens : m->trie->tokens;
+    const size_t n = in_string ? m->trie->n_other_nodes : m->trie->n_nodes;
     uint32_t path[256];
 
-    memset(mask, 0, m->mask_words * sizeof(*mask));
+    if (in_string)
+        memcpy(mask, m->trie->plain + (room - 1) * m->mask_words, m->mask_words * sizeof(*mask));
+    else
+        memset(mask, 0, m->mask_words * sizeof(*mask));
     path[0] = state;
     for (size_t i = 0; i < n; ) {
         const struct trie_node *node = &nodes[i];
@@ -312,7 +376,7 @@ static bool walk(struct matcher *m, uint32_t state, uint64_t *mask)
         }
         path[node->depth] = to;
         for (size_t k = 0; k < node->n_tokens; k++) {
-            const uint32_t id = (uint32_t)m->trie->tokens[node->first_token + k];
+            const uint32_t id = (uint32_t)tokens[node->first_token + k];
             mask[id >> 6] |= (uint64_t)1 << (id & 63);
         }
         i++;

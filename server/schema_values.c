@@ -90,9 +90,11 @@ static uint16_t letter(struct schema_compiler *c)
 {
     const struct byte_set plain = plain_bytes();
 
-    if (!c->rules.letter)
-        c->rules.letter = grammar_split(&c->b, grammar_set(&c->b, &plain, GRAMMAR_RETURN),
+    if (!c->rules.letter) {
+        c->b.letter = grammar_set(&c->b, &plain, GRAMMAR_RETURN);      /* nothing else ends with it: the matcher relies on that */
+        c->rules.letter = grammar_split(&c->b, c->b.letter,
                                         grammar_split(&c->b, wide_letter(c, GRAMMAR_RETURN), escape(c, GRAMMAR_RETURN)));
+    }
     return c->rules.letter;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
 #include "weights/tokenizer.h"
 
 enum { MOST_BYTES = 255 };
@@ -23,7 +24,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* The nodes of sorted pieces; with nodes == NULL they are only counted. */
-static size_t fill(struct token_trie *t, const struct piece *pieces, size_t n, struct trie_node *nodes)
+static size_t fill(const struct piece *pieces, size_t n, struct trie_node *nodes, int32_t *tokens)
 {
     uint32_t open[MOST_BYTES + 1];
     const struct piece *before = NULL;
@@ -45,13 +46,56 @@ static size_t fill(struct token_trie *t, const struct piece *pieces, size_t n, s
         }
         if (nodes && nodes[open[n_open - 1]].n_tokens < UINT16_MAX) {
             nodes[open[n_open - 1]].n_tokens++;
-            t->tokens[i] = p->id;
+            tokens[i] = p->id;
         }
         before = p;
     }
     for (; nodes && n_open > 0; n_open--)
         nodes[open[n_open - 1]].end = (uint32_t)n_nodes;
     return n_nodes;
+}
+
+static int make_trie(const struct piece *pieces, size_t n, struct trie_node **nodes, size_t *n_nodes, int32_t **tokens)
+{
+    *n_nodes = fill(pieces, n, NULL, NULL);
+    *nodes = malloc((*n_nodes + 1) * sizeof(**nodes));
+    *tokens = calloc(n + 1, sizeof(**tokens));
+    if (!*nodes || !*tokens)
+        return -ENOMEM;
+    fill(pieces, n, *nodes, *tokens);
+    return 0;
+}
+
+/* Characters of a token that a JSON string may have as they are; 0: it has others, or too many. */
+static size_t plain_characters(const struct piece *p)
+{
+    size_t n = 0;
+
+    for (size_t at = 0; at < p->n; n++) {
+        const uint8_t byte = (uint8_t)p->text[at];
+        uint32_t code_point;
+        const int length = utf8_decode(p->text + at, p->n - at, &code_point);
+        if (length <= 0 || byte < 0x20 || byte == '"' || byte == '\\' || byte == 0x7f)
+            return 0;
+        at += (size_t)length;
+    }
+    return n <= TRIE_MOST_PLAIN ? n : 0;
+}
+
+/* Marks the plain ones, and leaves the others of pieces[n]; returns their number. */
+static size_t split_plain(struct token_trie *t, struct piece *pieces, size_t n)
+{
+    const size_t words = (t->n_vocab + 63) / 64;
+    size_t n_others = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const size_t length = plain_characters(&pieces[i]);
+        if (!length)
+            pieces[n_others++] = pieces[i];
+        for (size_t k = length; k > 0 && k <= TRIE_MOST_PLAIN; k++)
+            t->plain[(k - 1) * words + (size_t)pieces[i].id / 64] |= (uint64_t)1 << (pieces[i].id & 63);
+    }
+    return n_others;
 }
 
 static int build(struct token_trie *t, const struct tokenizer *tokenizer, struct piece *pieces)
@@ -66,14 +110,16 @@ static int build(struct token_trie *t, const struct tokenizer *tokenizer, struct
             pieces[n++] = p;
     }
     qsort(pieces, n, sizeof(*pieces), compare);
-    t->n_nodes = fill(t, pieces, n, NULL);
-    t->nodes = malloc((t->n_nodes + 1) * sizeof(*t->nodes));
-    t->tokens = malloc((n + 1) * sizeof(*t->tokens));
+    t->plain = calloc(TRIE_MOST_PLAIN * ((t->n_vocab + 63) / 64), sizeof(*t->plain));
+    if (!t->plain || make_trie(pieces, n, &t->nodes, &t->n_nodes, &t->tokens))
+        return -ENOMEM;
+    n = split_plain(t, pieces, n);
+    if (make_trie(pieces, n, &t->other_nodes, &t->n_other_nodes, &t->other_tokens))
+        return -ENOMEM;
     t->offsets = malloc((t->n_vocab + 1) * sizeof(*t->offsets));
     t->bytes = malloc(n_bytes + 1);
-    if (!t->nodes || !t->tokens || !t->offsets || !t->bytes || n_bytes > UINT32_MAX)
+    if (!t->offsets || !t->bytes || n_bytes > UINT32_MAX)
         return -ENOMEM;
-    fill(t, pieces, n, t->nodes);
     t->offsets[0] = 0;
     for (size_t id = 0, at = 0; id < t->n_vocab; id++) {
         size_t length = 0;
@@ -112,6 +158,9 @@ void token_trie_destroy(struct token_trie *t)
         return;
     free(t->nodes);
     free(t->tokens);
+    free(t->other_nodes);
+    free(t->other_tokens);
+    free(t->plain);
     free(t->offsets);
     free(t->bytes);
     free(t);

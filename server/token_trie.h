@@ -19,10 +19,17 @@ struct trie_node {
     uint32_t first_token;       /* into tokens */
 };
 
+/*
+ * Within a JSON string most tokens are plain: whole characters that need no escape. Where k characters may follow, all plain tokens of up
+ * to k are allowed and need no walk: plain[k - 1], a mask. The second trie has the others.
+ */
+enum { TRIE_MOST_PLAIN = 32 };
+
 struct token_trie {
-    size_t n_vocab, n_nodes;
-    struct trie_node *nodes;
-    int32_t *tokens;
+    size_t n_vocab, n_nodes, n_other_nodes;
+    struct trie_node *nodes, *other_nodes;
+    int32_t *tokens, *other_tokens;
+    uint64_t *plain;            /* [TRIE_MOST_PLAIN][(n_vocab + 63) / 64] */
     uint32_t *offsets;          /* [n_vocab + 1] into bytes: the text of each token, also of those that are not in the trie */
     char *bytes;
 };

@@ -166,19 +166,27 @@ static int32_t token_of(const char *text)
 /* A token is allowed exactly if its bytes after the text so far are a beginning. */
 static void masks_agree_with_bytes(void **state)
 {
-    static const char *const prefixes[] = { "", "{", "{\"", "{\"name", "{\"name\":", "{\"name\":\"x", "{\"name\":\"x\",\"tags\":[\"b" };
+    static const char either[] = "{\"anyOf\":[{\"type\":\"string\",\"maxLength\":3},{\"enum\":[\"abcdefgh\",\"the year\"]}]}";
+    static const struct { const char *schema, *prefix; } rows[] = {
+        { people, "" }, { people, "{" }, { people, "{\"" }, { people, "{\"name" }, { people, "{\"name\":" }, { people, "{\"name\":\"x" },
+        { people, "{\"name\":\"x\\" }, { people, "{\"name\":\"0123456789012345678901234567890123456" },
+        { people, "{\"name\":\"0123456789012345678901234567890123456789" }, { people, "{\"name\":\"x\",\"tags\":[\"b" },
+        { either, "\"" }, { either, "\"a" }, { either, "\"the" }, { either, "\"the " }, { NULL, "{\"a" }, { NULL, "{\"a\": [1, \"x" },
+        { "{\"type\":\"string\",\"minLength\":2}", "\"" }, { "{\"type\":\"string\",\"minLength\":2,\"maxLength\":4}", "\"" },
+        { "{\"additionalProperties\":true,\"properties\":{\"the\":{}}}", "{\"the" },
+    };
     const size_t words = matcher_mask_words(trie->n_vocab);
     uint64_t *mask = calloc(words, sizeof(*mask));
-    struct matcher *m = matcher_of(people);
 
     (void)state;
-    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct matcher *m = matcher_of(rows[i].schema);
         struct matcher_place place = { 0 };
         int32_t tokens[64];
-        size_t n = strlen(prefixes[i]);
+        size_t n = strlen(rows[i].prefix);
         bool may_end;
         for (size_t k = 0; k < n; k++)
-            tokens[k] = token_of((char[]){ prefixes[i][k], '\0' });
+            tokens[k] = token_of((char[]){ rows[i].prefix[k], '\0' });
         assert_int_equal(matcher_allowed(m, &place, tokens, n, mask, &may_end), 0);
         assert_false(may_end);
         for (size_t t = 0; t < trie->n_nodes; t++) {
@@ -186,22 +194,22 @@ static void masks_agree_with_bytes(void **state)
                 char text[512];
                 const uint32_t id = (uint32_t)trie->tokens[trie->nodes[t].first_token + k];
                 const uint32_t *at = trie->offsets + id;
-                memcpy(text, prefixes[i], n);
+                memcpy(text, rows[i].prefix, n);
                 memcpy(text + n, trie->bytes + at[0], at[1] - at[0]);
                 const bool fits = matcher_read_text(m, text, n + at[1] - at[0]) >= 0;
                 if (fits != (bool)(mask[id >> 6] >> (id & 63) & 1))
-                    fail_msg("after %s token %u: %d", prefixes[i], id, fits);
+                    fail_msg("after %s token %u: %d", rows[i].prefix, id, fits);
             }
         }
+        matcher_destroy(m);
     }
-    matcher_destroy(m);
     free(mask);
 }
 
 /* A long text fills the table of states several times: the masks stay those of a fresh matcher. */
 static void full_tables(void **state)
 {
-    static const char schema[] = "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"maxLength\":5000}}";
+    static const char schema[] = "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"maxLength\":10000}}";
     const size_t words = matcher_mask_words(trie->n_vocab);
     uint64_t *mask = calloc(words, sizeof(*mask)), *fresh_mask = calloc(words, sizeof(*mask));
     struct matcher *m = matcher_of(schema);
@@ -213,7 +221,7 @@ static void full_tables(void **state)
     (void)state;
     tokens[n++] = token_of("[");
     tokens[n++] = token_of("\"");
-    for (; n < 4000; n++) {
+    for (; n < 9900; n++) {
         tokens[n] = token_of("e");
         if (n % 16 == 0)
             assert_int_equal(matcher_allowed(m, &place, tokens, n, mask, &may_end), 0);

@@ -83,7 +83,8 @@ def value(r, s, top, depth=6):
         return s["const"]
     kind = s["type"] if isinstance(s["type"], str) else r.choice(s["type"])
     if kind == "string":
-        return "".join(r.choice("ab \"\\\näß😀/") for _ in range(r.randint(s.get("minLength", 0), s.get("maxLength", 9) + r.randint(0, 1))))
+        n = r.randint(s.get("minLength", 0), s.get("maxLength", 9) + r.randint(0, 1))
+        return "".join(r.choice("ab \"\\\näß😀/") for _ in range(n))
     if kind == "integer":
         low = s.get("minimum", s.get("exclusiveMinimum", s.get("maximum", s.get("exclusiveMaximum", 0)) - 9))
         return r.randint(low, s.get("maximum", s.get("exclusiveMaximum", low + 1000)))

@@ -18,15 +18,20 @@
 #include "weights/tokenizer.h"
 
 static const struct { const char *name, *schema, *text; } cases[] = {
-    { "any object", NULL, "{\n  \"name\": \"Ann Miller\",\n  \"age\": 31,\n  \"hobbies\": [\"chess\", \"long walks in the rain\"],\n  \"address\": "
+    { "any object", NULL, "{\n  \"name\": \"Ann Miller\",\n  \"age\": 31,\n  \"hobbies\": [\"chess\", \"long walks in the rain\"],\n"
+      "  \"address\": "
       "{\"city\": \"Berlin\", \"zip\": \"10115\", \"notes\": \"second floor, left; ring twice and wait for somebody to come down\"}\n}" },
-    { "object of three", "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":\"integer\"},\"hobbies\":{\"type\":"
+    { "object of three",
+      "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":\"integer\"},\"hobbies\":{\"type\":"
       "\"array\",\"items\":{\"type\":\"string\"}}},\"required\":[\"name\",\"age\"]}",
-      "{\"name\": \"Ann Miller\", \"age\": 31, \"hobbies\": [\"chess\", \"long walks in the rain\", \"reading newspapers of other cities\"]}" },
+      "{\"name\": \"Ann Miller\", \"age\": 31, \"hobbies\": [\"chess\", \"long walks in the rain\", \"reading newspapers of other "
+        "cities\"]}" },
     { "maxLength 200", "{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\",\"maxLength\":200}},\"required\":[\"text\"]}",
       "{\"text\": \"second floor, left; ring twice and wait for somebody to come down, who will lead you to the room with the piano\"}" },
-    { "enum of 4, number", "{\"type\":\"object\",\"properties\":{\"kind\":{\"enum\":[\"invoice\",\"receipt\",\"reminder\",\"other\"]},\"sum\":{\"type\":"
-      "\"number\"},\"paid\":{\"type\":\"boolean\"}},\"required\":[\"kind\",\"sum\",\"paid\"]}", "{\"kind\": \"reminder\", \"sum\": 1299.95, \"paid\": false}" },
+    { "enum of 4, number",
+      "{\"type\":\"object\",\"properties\":{\"kind\":{\"enum\":[\"invoice\",\"receipt\",\"reminder\",\"other\"]},\"sum\":{\"type\":"
+      "\"number\"},\"paid\":{\"type\":\"boolean\"}},\"required\":[\"kind\",\"sum\",\"paid\"]}",
+      "{\"kind\": \"reminder\", \"sum\": 1299.95, \"paid\": false}" },
 };
 
 static double now_us(void)

@@ -431,12 +431,22 @@ static int32_t find(const struct workspace *w, const float *values, size_t n_voc
     return -1;
 }
 
+static void forbid(float *values, size_t n_vocab, const uint64_t *allowed)
+{
+    for (size_t from = 0; from < n_vocab; from += 64) {
+        const uint64_t bits = allowed[from / 64];
+        const size_t n = n_vocab - from < 64 ? n_vocab - from : 64;
+        for (size_t i = 0; i < n && bits != UINT64_MAX; i++)
+            values[from + i] = bits >> i & 1 ? values[from + i] : -INFINITY;
+    }
+}
+
 int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_vocab, struct logits_norm norm, uint64_t position,
                      const int32_t *tokens, size_t n_tokens, size_t n_prompt, const int32_t *banned, size_t n_banned,
-                     void *scratch)
+                     const uint64_t *allowed, void *scratch)
 {
     const bool penalties = s->repetition_penalty != 1 || s->presence_penalty != 0 || s->frequency_penalty != 0;
-    const bool changed = penalties || s->n_bias > 0 || n_banned > 0, greedy = s->temperature < 1e-5f;
+    const bool changed = penalties || s->n_bias > 0 || n_banned > 0 || allowed, greedy = s->temperature < 1e-5f;
     const struct workspace w = split_scratch(scratch, n_vocab);
     const float *values = logits;
     float max = -INFINITY;
@@ -457,6 +467,8 @@ int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_voc
             if ((uint32_t)banned[i] < n_vocab)
                 w.values[banned[i]] = -INFINITY;
         }
+        if (allowed)
+            forbid(w.values, n_vocab, allowed);
         values = w.values;
     }
     for (size_t b = 0; b < n_blocks_of(n_vocab); b++) {

@@ -1,5 +1,5 @@
 /*
- * sampler.h - logits to a token. Order: logit bias, penalties, temperature, top-k, top-p, min-p, draw.
+ * sampler.h - logits to a token. Order: ids that are not allowed, logit bias, penalties, temperature, top-k, top-p, min-p, draw.
  *
  * Every draw is numbered by (seed, choice, position): a counter-based generator without state, so that a replay draws the
  * same numbers whatever else ran. Ties break to the lower id; probabilities accumulate in id order, in double (without filters:
@@ -50,11 +50,13 @@ float sampler_logprob(const float *logits, struct logits_norm norm, int32_t id);
 /*
  * Choose the token at `position` (index in the sequence, prompt included). tokens[n_tokens]: prompt and generated so far, the first
  * n_prompt of them the prompt (for penalties). banned[n_banned]: ids that may not be drawn here (end tokens before min_tokens).
+ * allowed: a bit for each id that may be, in words of 64 ids; NULL: all.
  * scratch: sampler_scratch_bytes(n_vocab), a multiple of 64; aligned to 8. Ids in bias and banned that do not exist are ignored.
  * Returns the id, or -1 when every id is banned or norm.log_sum_exp is NaN.
  */
 int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_vocab, struct logits_norm norm, uint64_t position,
-                     const int32_t *tokens, size_t n_tokens, size_t n_prompt, const int32_t *banned, size_t n_banned, void *scratch);
+                     const int32_t *tokens, size_t n_tokens, size_t n_prompt, const int32_t *banned, size_t n_banned,
+                     const uint64_t *allowed, void *scratch);
 size_t sampler_scratch_bytes(size_t n_vocab);
 
 /* Uniform in [0, 1) with 53 bits; a counter-based generator (Philox 4x32-10: Salmon et al., SC 2011). */

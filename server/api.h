@@ -69,6 +69,7 @@ struct api_request {
     int32_t stop_ids[API_MAX_STOP_IDS];     /* those of the request alone: they are stop reasons */
     size_t n_stop_ids;
     struct stop_set stop;
+    struct grammar *grammar;    /* of response_format, owned; NULL: any text */
     int n_logprobs;             /* -1: none */
     int32_t priority;           /* lower comes earlier */
     struct kv_salt salt;        /* of cache_salt; zeros without */

@@ -13,6 +13,7 @@ static const struct { int status; const char *type, *code; } table[] = {
     [API_INVALID_JSON] = { 400, "invalid_request_error", "invalid_json" },
     [API_INVALID_VALUE] = { 400, "invalid_request_error", "invalid_value" },
     [API_CONTEXT_LENGTH_EXCEEDED] = { 400, "invalid_request_error", "context_length_exceeded" },
+    [API_INVALID_SCHEMA] = { 400, "invalid_request_error", "invalid_schema" },
     [API_TEMPLATE_LIMIT] = { 400, "invalid_request_error", "template_limit" },
     [API_UNSUPPORTED_CONTENT] = { 400, "invalid_request_error", "unsupported_content" },
     [API_BAD_REQUEST] = { 400, "invalid_request_error", "bad_request" },

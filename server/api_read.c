@@ -306,6 +306,7 @@ void api_request_free(struct api_request *r)
     }
     free(r->prompts);
     free(r->end_ids);
+    free(r->grammar);
     free((struct logit_bias *)r->sampling.bias);
     stop_set_free(&r->stop);
     free(r);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "server/api_internal.h"
+#include "server/schema.h"
 
 int api_token_id(const struct api_model *served, const char *param, const json_t *value, int32_t *id, struct api_error *e)
 {
@@ -211,9 +212,37 @@ int api_check_stream_options(void *body, const char *param, const json_t *value,
     return fields_read(table, sizeof(table) / sizeof(table[0]), 1, "stream_options.", value, body, e);
 }
 
+/* The grammar of `schema`, found at `param`; NULL: any object. */
+static int set_grammar(struct api_body *b, const char *param, const json_t *schema, struct api_error *e)
+{
+    struct schema_error why;
+    int err = schema_compile(schema, &b->request->grammar, &why);
+
+    if (err == -EINVAL)
+        return api_error_set(e, API_INVALID_SCHEMA, param, "%s: %s", param, why.message);
+    return err ? api_error_internal(e, err) : 0;
+}
+
+static int read_json_schema(struct api_body *b, const json_t *value, struct api_error *e)
+{
+    static const char *const param = "response_format.json_schema.schema";
+    const json_t *outer = json_object_get(value, "json_schema"), *schema = json_object_get(outer, "schema");
+    const json_t *name = json_object_get(outer, "name"), *strict = json_object_get(outer, "strict");
+
+    if (!outer || !json_is_object(outer))
+        return api_error_set(e, API_INVALID_VALUE, "response_format.json_schema", "response_format.json_schema must be an object");
+    if (!schema || json_is_null(schema))
+        return api_error_set(e, API_INVALID_VALUE, param, "%s is missing", param);
+    if (name && !json_is_null(name) && !json_is_string(name))
+        return fields_wrong_type(e, "response_format.json_schema.name", "a string", name);
+    if (strict && !json_is_null(strict) && !json_is_boolean(strict))
+        return fields_wrong_type(e, "response_format.json_schema.strict", "true or false", strict);
+    return set_grammar(b, param, schema, e);
+}
+
 int api_check_response_format(void *body, const char *param, const json_t *value, struct api_error *e)
 {
-    (void)body;
+    const json_t *schema = json_object_get(value, "schema");
     if (!json_is_object(value))
         return fields_wrong_type(e, param, "an object", value);
     const char *type = json_string_value(json_object_get(value, "type"));
@@ -221,8 +250,10 @@ int api_check_response_format(void *body, const char *param, const json_t *value
         return api_error_set(e, API_INVALID_VALUE, "response_format.type", "response_format.type must be a string");
     if (strcmp(type, "text") == 0)
         return 0;
-    if (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0)
-        return api_error_set(e, API_NOT_SUPPORTED, param, "response_format \"%s\" is not built into this version", type);
+    if (strcmp(type, "json_object") == 0)
+        return set_grammar(body, "response_format.schema", json_is_null(schema) ? NULL : schema, e);
+    if (strcmp(type, "json_schema") == 0)
+        return read_json_schema(body, value, e);
     return api_error_set(e, API_INVALID_VALUE, "response_format.type",
                          "response_format.type must be text, json_object or json_schema, got \"%.64s\"", type);
 }

@@ -322,11 +322,31 @@ static bool is_end(const struct sequence *s, int32_t id)
     return false;
 }
 
+/* The ids that the grammar allows after what was generated; end ids where it may end. False: the request cannot go on. */
+static bool constrain(struct sequence *s, uint64_t *mask)
+{
+    bool may_end;
+
+    if (matcher_allowed(s->matcher, &s->place, s->tokens + s->request.n_prompt, n_generated(s), mask, &may_end))
+        return false;
+    for (size_t i = 0; may_end && i < s->request.n_end_ids; i++)
+        mask[s->request.end_ids[i] / 64] |= (uint64_t)1 << (s->request.end_ids[i] & 63);
+    return true;
+}
+
+static bool is_complete(struct sequence *s)
+{
+    bool only_end = false;
+
+    return s->matcher && !matcher_only_end(s->matcher, &s->place, s->tokens + s->request.n_prompt, n_generated(s), &only_end) && only_end;
+}
+
 /* Rows of a sequence's last token are sampled by all workers: a pass over the vocabulary each. */
 static void sample_worker(const struct worker *w, void *arg)
 {
     struct engine *e = arg;
     void *scratch = e->sampler_scratch + w->index * sampler_scratch_bytes(e->vocab_size);
+    uint64_t *mask = e->masks + w->index * e->mask_words;
     size_t n_segments, k = 0;
 
     for (size_t i = 0; i < e->n_in_batch; i++) {
@@ -338,9 +358,10 @@ static void sample_worker(const struct worker *w, void *arg)
         bool early = n_generated(s) < s->request.min_tokens;
         s->norm = sampler_norm(stats, n_segments);
         s->drawn = -1;
-        if (s->request.max_tokens && !isnan(s->norm.log_sum_exp))
+        if (s->request.max_tokens && !isnan(s->norm.log_sum_exp) && (!s->matcher || constrain(s, mask)))
             s->drawn = sampler_draw(&s->request.sampling, logits, e->vocab_size, s->norm, s->n_tokens, s->tokens, s->n_tokens,
-                                    s->request.n_prompt, s->request.end_ids, early ? s->request.n_end_ids : 0, scratch);
+                                    s->request.n_prompt, s->request.end_ids, early ? s->request.n_end_ids : 0,
+                                    s->matcher ? mask : NULL, scratch);
     }
 }
 
@@ -438,7 +459,7 @@ static bool evaluate(struct engine *e, struct sequence *s, enum engine_reason *r
     count_served(e, s, 0, 1);
     e->rate_tokens++;
     e->on_event(e->event_arg, &event);
-    if (is_end(s, s->drawn)) {
+    if (is_end(s, s->drawn) || is_complete(s)) {
         *reason = ENGINE_STOP;
         return true;
     }
@@ -501,7 +522,9 @@ static int load(struct engine *e)
     e->running = calloc(e->options.model.max_batch, sizeof(*e->running));
     e->step = calloc(e->info.max_step_tokens, sizeof(*e->step));
     e->sampler_scratch = malloc(e->info.n_threads * sampler_scratch_bytes(e->vocab_size));
-    if (!e->running || !e->step || !e->sampler_scratch)
+    e->mask_words = (matcher_mask_words(e->vocab_size) + 7) / 8 * 8;
+    e->masks = calloc(e->info.n_threads * e->mask_words, sizeof(*e->masks));
+    if (!e->running || !e->step || !e->sampler_scratch || !e->masks)
         return -ENOMEM;
     atomic_store(&e->n_ctx, (uint32_t)e->info.n_ctx);
     e->rate_since_ns = clock_now_ns();
@@ -565,6 +588,7 @@ void *batcher_thread(void *arg)
     free(e->running);
     free(e->step);
     free(e->sampler_scratch);
+    free(e->masks);
     model_close(e->model);
     e->model = NULL;
     return NULL;

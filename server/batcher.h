@@ -9,6 +9,7 @@
 
 #include "model/model.h"
 #include "server/engine.h"
+#include "server/token_trie.h"
 
 enum {
     ENGINE_MAX_BATCH = MODEL_MAX_STEP_TOKENS / 2,           /* the other half of a step is left for prompts */
@@ -25,6 +26,8 @@ struct engine_options {
     bool no_prefix_cache;           /* every prompt is computed whole */
     size_t max_waiting;             /* requests in the queue; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */
+    const struct token_trie *trie;  /* of the model's vocabulary, kept by the caller until engine_destroy; NULL: requests with a grammar
+                                     * are refused */
 };
 
 /*

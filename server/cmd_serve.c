@@ -270,6 +270,9 @@ static int run(struct server *s, const char *path)
     if (!err)
         err = served_model_open(&s->model, path, o->template_file, o->alias);
     if (!err)
+        err = served_model_make_trie(&s->model);
+    engine.trie = s->model.trie;
+    if (!err)
         err = choose_nodes(s, &engine);
     if (!err)
         err = open_front(s);

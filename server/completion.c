@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/completion_internal.h"
+#include "server/grammar.h"
 
 int completion_create(struct completion **out, struct api_request *request, const struct completion_options *o)
 {
@@ -64,7 +65,7 @@ bool completion_engine_request(const struct completion *c, size_t sequence, stru
         .tokens = p->ids, .n_prompt = p->n, .sampling = r->sampling, .max_tokens = p->max_tokens, .min_tokens = r->min_tokens,
         .end_ids = r->end_ids, .n_end_ids = r->n_end_ids, .n_logprobs = r->n_logprobs,
         .prompt_logprobs = r->echo && r->n_logprobs >= 0, .progress = true, .priority = r->priority,
-        .salt = r->salt,
+        .salt = r->salt, .grammar = r->grammar, .grammar_bytes = r->grammar ? r->grammar->n_bytes : 0,
     };
     out->sampling.choice = (uint32_t)(sequence % r->n);
     return p->max_tokens || out->prompt_logprobs;
@@ -261,7 +262,8 @@ static void fail_by_reason(struct completion *c, enum engine_reason reason)
         api_error_set(&e, API_DRAINING, NULL, "the server is shutting down");
         break;
     default:
-        api_error_set(&e, API_INTERNAL_ERROR, NULL, "the engine failed");
+        api_error_set(&e, API_INTERNAL_ERROR, NULL, c->request->grammar ? "no token of the vocabulary can go on with this text as "
+                      "response_format asks, or there are too many ways to follow" : "the engine failed");
         break;
     }
     completion_abort(c, &e);

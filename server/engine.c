@@ -41,6 +41,7 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
     e->on_event = on_event;
     e->event_arg = arg;
     e->load_started_ns = clock_now_ns();
+    matchers_init(&e->matchers, o->trie);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->changed, NULL);
     int err = turns_create(&e->turns, e->options.n_keys + 1);
@@ -50,6 +51,7 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
         turns_destroy(&e->turns);
         pthread_mutex_destroy(&e->lock);
         pthread_cond_destroy(&e->changed);
+        matchers_free(&e->matchers);
         free(e);
         return err;
     }
@@ -91,6 +93,7 @@ void engine_destroy(struct engine *e)
     engine_stop(e);
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->changed);
+    matchers_free(&e->matchers);
     free(e->cancelled);
     turns_destroy(&e->turns);
     free(e);
@@ -117,12 +120,20 @@ static struct sequence *copy_request(const struct engine_request *r)
     s->request.sampling.bias = bias;
     s->request.end_ids = end_ids;
     s->request.tokens = s->tokens;
+    s->request.grammar = NULL;          /* the matcher has it */
     s->submitted_ns = clock_now_ns();
     if (kv_sequence_create(&s->kv, n_room)) {
         free(s);
         return NULL;
     }
     return s;
+}
+
+static void free_sequence(struct engine *e, struct sequence *s)
+{
+    matchers_release(&e->matchers, s->matcher);
+    kv_sequence_destroy(&s->kv);
+    free(s);
 }
 
 static int check_request(const struct engine *e, const struct engine_request *r)
@@ -157,6 +168,12 @@ int engine_submit(struct engine *e, const struct engine_request *r)
     s = copy_request(r);
     if (!s)
         return -ENOMEM;
+    if (r->grammar)
+        err = matchers_take(&e->matchers, r->grammar, r->grammar_bytes, &s->matcher);
+    if (err) {
+        free_sequence(e, s);
+        return err;
+    }
 
     pthread_mutex_lock(&e->lock);
     uint64_t most_tokens = e->options.max_waiting_tokens;
@@ -175,10 +192,8 @@ int engine_submit(struct engine *e, const struct engine_request *r)
         pthread_cond_broadcast(&e->changed);
     }
     pthread_mutex_unlock(&e->lock);
-    if (err) {
-        kv_sequence_destroy(&s->kv);
-        free(s);
-    }
+    if (err)
+        free_sequence(e, s);
     return err;
 }
 
@@ -244,6 +259,5 @@ void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reas
     turns_leave(&e->turns, s->request.key);
     pthread_mutex_unlock(&e->lock);
     e->on_event(e->event_arg, &event);
-    kv_sequence_destroy(&s->kv);
-    free(s);
+    free_sequence(e, s);
 }

@@ -34,6 +34,8 @@ struct engine_request {
     uint32_t key;                   /* who asks: each is served as much as the others; 0 .. engine_options.n_keys */
     int32_t priority;               /* among requests of one key: lower comes earlier */
     struct kv_salt salt;            /* prompts of one salt may share their beginnings' KV pages */
+    const void *grammar;            /* what the text must be (server/grammar.h), one flat table; NULL: anything */
+    size_t grammar_bytes;
     uint64_t deadline_ns;           /* clock_now_ns() after which it is aborted; 0: none */
 };
 
@@ -45,13 +47,13 @@ enum engine_event_type {
 };
 
 enum engine_reason {
-    ENGINE_STOP,                /* an end id */
+    ENGINE_STOP,                /* an end id; or the grammar's text is complete and nothing may follow */
     ENGINE_LENGTH,              /* max_tokens, or the context is full */
     ENGINE_CANCELLED,           /* engine_cancel */
     ENGINE_DEADLINE,
     ENGINE_CORRUPTED,           /* NaN or infinity in the logits */
     ENGINE_ABORTED,             /* the engine stops */
-    ENGINE_FAILED
+    ENGINE_FAILED               /* also: no id may be drawn */
 };
 
 struct engine_event {
@@ -111,7 +113,7 @@ struct engine_figures {
 /*
  * Queue a request. Returns 0; -EBUSY when the queue is full (n_waiting or waiting_tokens at its limit); -EAGAIN while loading;
  * -ESHUTDOWN while draining; -E2BIG when prompt + max_tokens > n_ctx; -EINVAL for anything that the front should
- * have refused (ids outside the vocabulary, an empty prompt). Events may arrive before it returns.
+ * have refused (ids outside the vocabulary, an empty prompt, a table that is no grammar). Events may arrive before it returns.
  */
 int engine_submit(struct engine *e, const struct engine_request *r);
 

@@ -11,6 +11,7 @@
 #include "model/profile.h"
 #include "server/batcher.h"
 #include "server/engine.h"
+#include "server/matchers.h"
 #include "server/pace.h"
 #include "server/turns.h"
 
@@ -21,6 +22,8 @@ struct sequence {
     int32_t *tokens;                /* prompt, then generated; room for n_prompt + max_tokens */
     size_t n_tokens, n_done;        /* known; and computed: their K and V are in the cache */
     struct kv_sequence kv;
+    struct matcher *matcher;        /* of the request's grammar; NULL: none */
+    struct matcher_place place;     /* how far it has read the generated tokens */
     uint64_t submitted_ns, admitted_ns, first_token_ns;
     uint64_t number;                /* in the order of arrival */
     bool is_passed;                 /* over in this round of admission: it waits for another's prompt */
@@ -85,6 +88,7 @@ struct engine {
 
     struct model *model;                    /* written before the state leaves LOADING */
     size_t vocab_size;
+    struct matchers matchers;               /* a lock inside */
 
     /* the engine's thread alone */
     struct model_info info;
@@ -92,6 +96,8 @@ struct engine {
     size_t n_in_batch;
     struct step_token *step;
     char *sampler_scratch;                  /* one part a worker */
+    uint64_t *masks;                        /* likewise: mask_words each */
+    size_t mask_words;
     uint64_t rate_since_ns, rate_tokens;
     struct pace pace;
     struct figures figures;

@@ -129,9 +129,18 @@ int served_model_open(struct served_model *m, const char *path, const char *temp
     return 0;
 }
 
+int served_model_make_trie(struct served_model *m)
+{
+    int err = token_trie_create(&m->trie, m->tokenizer);
+    if (err)
+        log_error("the vocabulary's trie: %s", strerror(-err));
+    return err;
+}
+
 void served_model_close(struct served_model *m)
 {
     chat_template_free(m->chat_template);
+    token_trie_destroy(m->trie);
     tokenizer_close(m->tokenizer);
     gguf_close(m->gguf);
     buf_free(&m->template_source);

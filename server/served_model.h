@@ -6,6 +6,7 @@
 
 #include "common/buf.h"
 #include "server/api.h"
+#include "server/token_trie.h"
 #include "weights/gguf.h"
 
 enum { SERVED_MODEL_MAX_NAMES = 17 };
@@ -14,6 +15,7 @@ struct served_model {
     struct gguf *gguf;
     struct tokenizer *tokenizer;
     struct chat_template *chat_template;
+    struct token_trie *trie;        /* of the vocabulary, for grammars; served_model_make_trie */
     struct buf template_source;
     char name[128];                 /* the file's, without folder and .gguf */
     char aliases[1024];
@@ -26,6 +28,8 @@ struct served_model {
  * errno (logged). A template of the model that cannot be used is one warning; one that the user named is an error.
  */
 int served_model_open(struct served_model *m, const char *path, const char *template_file, const char *aliases);
+/* For an engine that constrains its output. Returns 0 or a negative errno (logged). */
+int served_model_make_trie(struct served_model *m);
 void served_model_close(struct served_model *m);
 
 #endif

@@ -30,6 +30,7 @@ struct row {
     size_t n_tokens, n_prompt;
     const int32_t *banned;
     size_t n_banned;
+    const uint64_t *allowed;
 };
 
 static struct logits_norm norm_of(const float *logits, size_t n_vocab)
@@ -53,7 +54,7 @@ static int32_t draw(const struct sampling *s, const struct row *r, uint64_t posi
 {
     void *scratch = guarded(sampler_scratch_bytes(r->n_vocab));     /* full of other bytes than zero */
     const int32_t id = sampler_draw(s, r->logits, r->n_vocab, r->norm, position, r->tokens, r->n_tokens, r->n_prompt, r->banned,
-                                    r->n_banned, scratch);
+                                    r->n_banned, r->allowed, scratch);
     guarded_free_all();
     return id;
 }
@@ -100,6 +101,8 @@ static void adjust(float *value, const struct sampling *s, const struct row *r)
             if (r->banned[i] == (int32_t)id)
                 value[id] = -INFINITY;
         }
+        if (r->allowed && !(r->allowed[id / 64] >> id % 64 & 1))
+            value[id] = -INFINITY;
     }
 }
 
@@ -334,7 +337,7 @@ static void check_distribution(const struct sampling *s, const struct row *r, co
     assert_false(undecided);
     for (uint64_t position = 0; position < N; position++) {
         int32_t id = sampler_draw(s, r->logits, r->n_vocab, r->norm, position, r->tokens, r->n_tokens, r->n_prompt, r->banned,
-                                  r->n_banned, scratch);
+                                  r->n_banned, r->allowed, scratch);
         assert_in_range(id, 0, r->n_vocab - 1);
         counts[id]++;
     }
@@ -540,9 +543,42 @@ static void top_is_a_sort(void **state)
     }
 }
 
+/* Ids that are not allowed are never drawn, the order of the others stays; a mask of all changes nothing. */
+static void masks(void **state)
+{
+    enum { N = 300 };
+    float logits[N];
+    uint64_t all[(N + 63) / 64], some[(N + 63) / 64] = { 0 }, none[(N + 63) / 64] = { 0 };
+    struct sampling s = { .temperature = 0, .top_p = 1, .repetition_penalty = 1, .seed = 3 };
+
+    (void)state;
+    memset(all, 0xff, sizeof(all));
+    for (size_t i = 0; i < N; i++)
+        logits[i] = (float)((i * 37) % 101) / 20;
+    for (size_t i = 3; i < N; i += 7)
+        some[i / 64] |= (uint64_t)1 << i % 64;
+    struct row r = row_of(logits, N);
+    for (uint64_t position = 0; position < 400; position++) {
+        s.temperature = position % 2 ? 1 : 0;
+        s.top_p = position % 3 ? 1 : 0.8f;
+        r.allowed = NULL;
+        const int32_t want = draw(&s, &r, position);
+        r.allowed = all;
+        assert_int_equal(draw(&s, &r, position), want);
+        r.allowed = none;
+        assert_int_equal(draw(&s, &r, position), -1);
+        r.allowed = some;
+        const int32_t id = draw(&s, &r, position);
+        assert_true(id >= 0 && id % 7 == 3);
+        for (size_t i = 3; position % 2 == 0 && i < N; i += 7)
+            assert_true(logits[i] < logits[id] || (logits[i] == logits[id] && (int32_t)i >= id));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(masks),
         cmocka_unit_test(philox_gives_the_known_answers),
         cmocka_unit_test(uniform_numbers_are_their_counters),
         cmocka_unit_test(draws_are_those_of_the_reference),

@@ -306,8 +306,7 @@ class Bodies(ServerTest):
         self.assertEqual(self.server.post("/v1/completions", {"prompt": "Hello", **dict.fromkeys(fields)}).status, 200)
 
     def test_not_built(self):
-        for field, value in (("response_format", {"type": "json_object"}), ("response_format", {"type": "json_schema"}), ("grammar", "root ::= x"),
-                             ("structured_outputs", {"json": {}}), ("use_beam_search", True)):
+        for field, value in (("grammar", "root ::= x"), ("structured_outputs", {"json": {}}), ("use_beam_search", True)):
             self.refused(self.server.post("/v1/completions", {"prompt": "a", field: value}), 501, "not_supported", field)
 
     def test_chat_values(self):

@@ -1,5 +1,6 @@
 #include "server/start_report.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,17 @@ static bool is_not_lasting(const struct finding *x)
     return !strcmp(x->name, "other load") || !strcmp(x->name, "free memory");
 }
 
+/* With the first of the commands that mend it; doctor shows all. */
+static void warn(const struct finding *x)
+{
+    const int n = (int)strcspn(x->fix, "\n");
+    char cost[64] = "";
+
+    if (x->cost_percent > 0)
+        snprintf(cost, sizeof(cost), ": costs about %.0f %% of the speed", x->cost_percent);
+    log_warn("%s: %s%s%s%.*s (fourway doctor has all of it)", x->name, x->what, cost, n ? "; mend it: " : "", n, x->fix);
+}
+
 void start_report_settings(void)
 {
     struct findings *f = calloc(1, sizeof(*f));
@@ -46,10 +58,7 @@ void start_report_settings(void)
             const struct finding *x = &f->items[i];
             if (x->level == FINDING_OK || is_not_lasting(x))
                 continue;
-            if (x->cost_percent > 0)
-                log_warn("%s: %s: costs about %.0f %% of the speed; fourway doctor says what to do", x->name, x->what, x->cost_percent);
-            else
-                log_warn("%s: %s; fourway doctor says what to do", x->name, x->what);
+            warn(x);
         }
     }
     topology_free(&t);

@@ -61,11 +61,6 @@ int api_error_status(const struct api_error *e)
     return table[e->code].status;
 }
 
-const char *api_error_code(const struct api_error *e)
-{
-    return table[e->code].code;
-}
-
 void api_error_write(const struct api_error *e, struct buf *out)
 {
     buf_puts(out, "{\"error\":{\"message\":");

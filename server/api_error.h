@@ -54,7 +54,6 @@ int api_error_set(struct api_error *e, enum api_code code, const char *param, co
 int api_error_internal(struct api_error *e, int err);
 
 int api_error_status(const struct api_error *e);
-const char *api_error_code(const struct api_error *e);
 
 /* The object {"error":{...}} appended to out. */
 void api_error_write(const struct api_error *e, struct buf *out);

@@ -29,7 +29,7 @@ const char membw_rules[] =
     "mixes      1:1 is a = a + 1; 2:1 and 3:1 read one and two arrays more; triad-like is 2 reads and\n"
     "           1 non-temporal write. With few cores a mix may exceed ALL reads: a core can wait for a\n"
     "           limited number of lines at once, and a written line leaves without being waited for.\n"
-    "           With all cores of a server the memory is the limit, and ALL reads is on top.\n"
+    "           With all cores of a server, where the memory is the limit, ALL reads is usually on top.\n"
     "reads      The loop that `fourway bench` takes as its yardstick: widest loads, four streams a\n"
     "           core, prefetched to all caches.\n"
     "latency    Dependent loads over a random cycle, one line of every 256 bytes, all flushed before\n"

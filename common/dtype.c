@@ -12,21 +12,23 @@ static const struct dtype_info types[DTYPE_COUNT] = {
     [DTYPE_Q5_0] = { "Q5_0", 32, 22, true },
     [DTYPE_Q5_1] = { "Q5_1", 32, 24, true },
     [DTYPE_Q8_0] = { "Q8_0", 32, 34, true },
+    [DTYPE_Q2_K] = { "Q2_K", 256, 84, true },
+    [DTYPE_Q3_K] = { "Q3_K", 256, 110, true },
     [DTYPE_Q4_K] = { "Q4_K", 256, 144, true },
     [DTYPE_Q5_K] = { "Q5_K", 256, 176, true },
     [DTYPE_Q6_K] = { "Q6_K", 256, 210, true },
+    [DTYPE_IQ4_NL] = { "IQ4_NL", 32, 18, true },
+    [DTYPE_IQ4_XS] = { "IQ4_XS", 256, 136, true },
+    [DTYPE_MXFP4] = { "MXFP4", 32, 17, true },
+    [DTYPE_F8_E4M3] = { "F8_E4M3", 32, 36, true, .own = true },
     [9] = { "Q8_1", 32, 36, false },
-    [10] = { "Q2_K", 256, 84, false },
-    [11] = { "Q3_K", 256, 110, false },
     [15] = { "Q8_K", 256, 292, false },
     [16] = { "IQ2_XXS", 256, 66, false },
     [17] = { "IQ2_XS", 256, 74, false },
     [18] = { "IQ3_XXS", 256, 98, false },
     [19] = { "IQ1_S", 256, 50, false },
-    [20] = { "IQ4_NL", 32, 18, false },
     [21] = { "IQ3_S", 256, 110, false },
     [22] = { "IQ2_S", 256, 82, false },
-    [23] = { "IQ4_XS", 256, 136, false },
     [24] = { "I8", 1, 1, false },
     [25] = { "I16", 1, 2, false },
     [26] = { "I32", 1, 4, false },
@@ -35,7 +37,6 @@ static const struct dtype_info types[DTYPE_COUNT] = {
     [29] = { "IQ1_M", 256, 56, false },
     [34] = { "TQ1_0", 256, 54, false },
     [35] = { "TQ2_0", 256, 66, false },
-    [39] = { "MXFP4", 32, 17, false },
     [40] = { "NVFP4", 64, 36, false },
     [41] = { "Q1_0", 128, 18, false },
     [42] = { "Q2_0", 64, 18, false },
@@ -82,4 +83,12 @@ half half_from_float(float f)
     }
     uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
     return (half)(sign | ((rounded >> 13) - (112u << 10)));
+}
+
+float e4m3_to_float(e4m3 code)
+{
+    const int exponent = code >> 3 & 15, mantissa = code & 7;
+    const float magnitude = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : (float)mantissa * 0x1p-9f;
+
+    return e4m3_is_nan(code) ? NAN : code & 0x80 ? -magnitude : magnitude;
 }

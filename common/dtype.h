@@ -20,11 +20,23 @@ enum dtype {
     DTYPE_Q5_0 = 6,
     DTYPE_Q5_1 = 7,
     DTYPE_Q8_0 = 8,
+    DTYPE_Q2_K = 10,
+    DTYPE_Q3_K = 11,
     DTYPE_Q4_K = 12,
     DTYPE_Q5_K = 13,
     DTYPE_Q6_K = 14,
+    DTYPE_IQ4_NL = 20,
+    DTYPE_IQ4_XS = 23,
     DTYPE_BF16 = 30,
-    DTYPE_COUNT = 43        /* one more than the largest id that dtype_info() knows */
+    DTYPE_MXFP4 = 39,
+
+    /*
+     * Our own, after the ids of GGUF (it moves when those reach it): FP8 block weights as Hugging Face folders have them. 32 elements of a
+     * row are a float32 scale and 32 E4M3 codes; an element is scale * code. The scale is the same through each 128 elements from the
+     * row's start.
+     */
+    DTYPE_F8_E4M3 = 43,
+    DTYPE_COUNT = 44        /* one more than the largest id that dtype_info() knows */
 };
 
 struct dtype_info {
@@ -32,6 +44,7 @@ struct dtype_info {
     uint32_t block;         /* elements per block; 1 for plain types */
     uint32_t block_bytes;   /* bytes per block in a file */
     bool supported;         /* weights of this type can be multiplied; others are known by name only */
+    bool own;               /* no type of GGUF: no such file may name it, and none is written with it */
 };
 
 /* What is known of type `id`, or NULL for an id that does not exist. The result is static. */
@@ -67,6 +80,16 @@ half half_from_float(float f);
 static inline bool half_is_finite(half h)
 {
     return (h & 0x7c00) != 0x7c00;
+}
+
+typedef uint8_t e4m3;       /* OCP 8-bit float, FN: sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinity */
+
+/* Exact; 0x7f and 0xff are NaN. */
+float e4m3_to_float(e4m3 code);
+
+static inline bool e4m3_is_nan(e4m3 code)
+{
+    return (code & 0x7f) == 0x7f;
 }
 
 #endif

@@ -12,17 +12,17 @@
 
 #include "common/dtype.h"
 
-/* The weight of k = i is scale[i / 16] * (q[i] - offset) + min. */
+/* The weight of k = i is scale[i / 16] * (q[i] - offset) + min[i / 16]. */
 struct row_block {
     float scale[2];
-    float min;
+    float min[2];
     uint8_t q[32];
 };
 
 struct quant_traits {
     uint8_t bits, offset;
     bool minima;            /* a constant is added; otherwise min is not used at all (-0.0 + 0.0 would be +0.0) */
-    bool halves;            /* scale[0] and scale[1] differ */
+    bool halves;            /* scale[0] and scale[1] differ, and so do the minima */
 };
 
 /* Of a quantised type; NULL for a plain one. */

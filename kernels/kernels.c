@@ -19,6 +19,7 @@ void kernels_fill(struct kernels *table, enum isa level)
 {
     *table = (struct kernels){ .isa = level };
     matmul_scalar(table);
+    matmul_f8_scalar(table);
     quantize_scalar(table);
     norm_scalar(table);
     activation_scalar(table);
@@ -53,6 +54,7 @@ void kernels_fill(struct kernels *table, enum isa level)
     }
     if (level >= ISA_AVX512BF16) {
         matmul_float_avx512bf16(table);
+        matmul_f8_avx512bf16(table);
         attention_avx512bf16(table);
         measure_avx512bf16(table);
     }
@@ -76,6 +78,7 @@ enum activation kernels_activation(enum dtype type)
     case DTYPE_F16:
         return ACT_F32;
     case DTYPE_BF16:
+    case DTYPE_F8_E4M3:
         return ACT_BF16;
     default:
         return ACT_Q8;

@@ -115,7 +115,11 @@ struct segment_stats {
 struct kernels {
     enum isa isa;
 
-    /* By weight type, for the activations that weight type takes by default (kernels_activation()). */
+    /*
+     * By weight type, for the activations that it takes by default (kernels_activation()). Of F8_E4M3, whose scales hold for 128 k,
+     *     sum = the chain of BF16 over these k of 2^-8 code, from +0;   y = fma(2^8 scale, sum, y), y from +0
+     * with denormal operands and results as zeros, in both. With float32 activations the chain is that of float32, and denormals count.
+     */
     matmul_fn matmul[DTYPE_COUNT];
     /*
      * The same for prompt tokens, and the activations it takes: matmul[] itself but for quantised weights at amx. There w and x are bf16,
@@ -123,11 +127,12 @@ struct kernels {
      *     even, odd = chains over the block's pairs of k, from +0, of fma(w, x, .);   y = y + (even + odd)
      * with denormal operands and results as zeros, every operation rounded once. A quantised weight of quant q is
      *     w = bf16(fma(scale, base + q, fma(scale, -(base + offset), min)))     base 128, of 8-bit quants 256; min 0 where it has none
-     * scale * (q - offset) + min but for a rounding of min: scale * (base + offset) is exact in float32.
+     * scale * (q - offset) + min but for a rounding of min: scale * (base + offset) is exact in float32. Denormals count here: an MXFP4
+     * scale may be one (and where it is 2^121 or more, w is NaN). Quants that nibbles of IQ4_NL and IQ4_XS name have 8 bits.
      */
     matmul_fn matmul_prompt[DTYPE_COUNT];
     enum activation prompt_activation[DTYPE_COUNT];
-    /* By weight type, float32 activations: weights decoded exactly, one fma chain in k order. For checking. */
+    /* By weight type, float32 activations: weights decoded exactly, one fma chain in k order (of F8_E4M3 see above). For checking. */
     matmul_fn matmul_f32[DTYPE_COUNT];
 
     /* out[k / 32] from x[k], panels.h */
@@ -175,7 +180,7 @@ void kernels_fill_plain(struct kernels *table, enum isa level);
 /* Fill the table for `level`, which must be at most what cpu_best_isa() grants. No entry is left NULL for a supported type. */
 void kernels_fill(struct kernels *table, enum isa level);
 
-/* The activations that weights of `type` take by default: int8 for quantised, bf16 for BF16, float32 for F32 and F16. */
+/* The activations that weights of `type` take by default: int8 for quantised, bf16 for BF16 and F8_E4M3, float32 for F32 and F16. */
 enum activation kernels_activation(enum dtype type);
 
 /* Bytes of one token's activations: q8_block[k / 32], bf16[k] or float[k]; k a multiple of 32. */

@@ -8,6 +8,10 @@
 
 #include "kernels/kernels.h"
 
+/* The quantised types, for lists of their functions. */
+#define QUANTISED_TYPES(x) \
+    x(Q4_0) x(Q4_1) x(Q5_0) x(Q5_1) x(Q8_0) x(IQ4_NL) x(MXFP4) x(Q2_K) x(Q3_K) x(Q4_K) x(Q5_K) x(Q6_K) x(IQ4_XS)
+
 /* Denormal operands and results count as zeros, as in VDPBF16PS and the tiles, whatever MXCSR says there. */
 enum { MXCSR_DAZ_FTZ = 0x8040 };
 
@@ -57,6 +61,7 @@ static inline half kv_q8_scale(float absmax, float *inverse)
 }
 
 void matmul_scalar(struct kernels *table);
+void matmul_f8_scalar(struct kernels *table);
 void matmul_scalar_tiles(struct kernels *table);           /* the definition at amx: BF16 weights, and prompts of quantised ones */
 void quantize_scalar(struct kernels *table);
 void norm_scalar(struct kernels *table);
@@ -93,6 +98,7 @@ void measure_avx512(struct kernels *table);
 void streams_avx512(struct kernels *table);
 
 void matmul_float_avx512bf16(struct kernels *table);
+void matmul_f8_avx512bf16(struct kernels *table);
 void attention_avx512bf16(struct kernels *table);
 void attention_amx(struct kernels *table);
 void measure_avx512bf16(struct kernels *table);

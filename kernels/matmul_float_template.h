@@ -247,14 +247,7 @@ static __attribute__((noinline)) void multiply_unpacked(const struct matmul_args
 }
 
 #define MATMUL(type) static void matmul_f32_##type(const struct matmul_args *a) { multiply_unpacked(a, DTYPE_##type); }
-MATMUL(Q4_0)
-MATMUL(Q4_1)
-MATMUL(Q5_0)
-MATMUL(Q5_1)
-MATMUL(Q8_0)
-MATMUL(Q4_K)
-MATMUL(Q5_K)
-MATMUL(Q6_K)
+QUANTISED_TYPES(MATMUL)
 #undef MATMUL
 
 static void fill(struct kernels *table)
@@ -265,12 +258,7 @@ static void fill(struct kernels *table)
     table->matmul_f32[DTYPE_F32] = matmul_f32;
     table->matmul_f32[DTYPE_F16] = matmul_f16;
     table->matmul_f32[DTYPE_BF16] = matmul_bf16_f32;
-    table->matmul_f32[DTYPE_Q4_0] = matmul_f32_Q4_0;
-    table->matmul_f32[DTYPE_Q4_1] = matmul_f32_Q4_1;
-    table->matmul_f32[DTYPE_Q5_0] = matmul_f32_Q5_0;
-    table->matmul_f32[DTYPE_Q5_1] = matmul_f32_Q5_1;
-    table->matmul_f32[DTYPE_Q8_0] = matmul_f32_Q8_0;
-    table->matmul_f32[DTYPE_Q4_K] = matmul_f32_Q4_K;
-    table->matmul_f32[DTYPE_Q5_K] = matmul_f32_Q5_K;
-    table->matmul_f32[DTYPE_Q6_K] = matmul_f32_Q6_K;
+#define ENTRY(type) table->matmul_f32[DTYPE_##type] = matmul_f32_##type;
+    QUANTISED_TYPES(ENTRY)
+#undef ENTRY
 }

@@ -15,14 +15,20 @@
 struct format {
     load_fn load;
     size_t panel_block, blocks;         /* bytes of a panel block, and 32-wide blocks in it */
-    int bits;                           /* of a quant */
+    int bits;                           /* of a quant, as it is multiplied */
     int shift;                          /* log2 of the quants' offset; 0: none */
-    bool minima, halves;                /* block.extra: minima; the scale of k 16..31 */
+    bool minima, halves;                /* block.min; scales (and minima) of their own for k 16..31 */
 };
 
 INLINE int format_offset(const struct format *f)
 {
     return f->shift ? 1 << f->shift : 0;
+}
+
+/* scaled_sum of k 0..15 or 16..31 alone, for minima of halves. */
+INLINE float scaled_sum_half(const struct q8_block *x, int part)
+{
+    return x->scale * (float)(part ? x->neg_sum_low - x->neg_sum : -x->neg_sum_low);
 }
 
 /*

@@ -1,54 +1,35 @@
 /*
- * pack.c - file rows to panels at load, and panels back to float32 (embedding rows, checks). Layouts: panels.h; file blocks:
- * llama.cpp ggml/src/ggml-common.h. File blocks of 18 and 34 bytes are not aligned: fields are read by memcpy.
+ * pack.c - file rows to panels at load; unpack.c is the way back. Layouts: panels.h; file blocks: llama.cpp ggml/src/ggml-common.h.
+ * File blocks of 17, 18 and 34 bytes are not aligned: fields are read by memcpy.
  */
 #include "kernels/panels.h"
 
+#include <math.h>
 #include <string.h>
-
-#include "kernels/block_internal.h"
-
-static const struct quant_traits traits[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = { .bits = 4, .offset = 8 },
-    [DTYPE_Q4_1] = { .bits = 4, .minima = true },
-    [DTYPE_Q5_0] = { .bits = 5, .offset = 16 },
-    [DTYPE_Q5_1] = { .bits = 5, .minima = true },
-    [DTYPE_Q8_0] = { .bits = 8, .offset = 128 },
-    [DTYPE_Q4_K] = { .bits = 4, .minima = true },
-    [DTYPE_Q5_K] = { .bits = 5, .minima = true },
-    [DTYPE_Q6_K] = { .bits = 6, .offset = 32, .halves = true },
-};
-
-const struct quant_traits *quant_traits(enum dtype type)
-{
-    return traits[type].bits ? &traits[type] : NULL;
-}
 
 /* Bytes of one panel block and the elements of a row in it. */
 static void block_shape(enum dtype type, size_t *bytes, size_t *elements)
 {
-    *elements = 32;
-    switch (type) {
-    case DTYPE_F32:  *bytes = sizeof(struct panel_f32);  break;
-    case DTYPE_F16:  *bytes = sizeof(struct panel_f16);  break;
-    case DTYPE_BF16: *bytes = sizeof(struct panel_bf16); break;
-    case DTYPE_Q4_0: *bytes = sizeof(struct panel_q4_0); break;
-    case DTYPE_Q4_1: *bytes = sizeof(struct panel_q4_1); break;
-    case DTYPE_Q5_0: *bytes = sizeof(struct panel_q5_0); break;
-    case DTYPE_Q5_1: *bytes = sizeof(struct panel_q5_1); break;
-    case DTYPE_Q8_0: *bytes = sizeof(struct panel_q8_0); break;
-    case DTYPE_Q4_K: *bytes = sizeof(struct panel_q4_K); *elements = 256; break;
-    case DTYPE_Q5_K: *bytes = sizeof(struct panel_q5_K); *elements = 256; break;
-    case DTYPE_Q6_K: *bytes = sizeof(struct panel_q6_K); *elements = 256; break;
-    default:         *bytes = 0; break;
-    }
+    static const size_t block_bytes[DTYPE_COUNT] = {
+        [DTYPE_F32] = sizeof(struct panel_f32), [DTYPE_F16] = sizeof(struct panel_f16), [DTYPE_BF16] = sizeof(struct panel_bf16),
+        [DTYPE_Q4_0] = sizeof(struct panel_q4_0), [DTYPE_Q4_1] = sizeof(struct panel_q4_1), [DTYPE_Q5_0] = sizeof(struct panel_q5_0),
+        [DTYPE_Q5_1] = sizeof(struct panel_q5_1), [DTYPE_Q8_0] = sizeof(struct panel_q8_0), [DTYPE_Q2_K] = sizeof(struct panel_q2_K),
+        [DTYPE_Q3_K] = sizeof(struct panel_q3_K), [DTYPE_Q4_K] = sizeof(struct panel_q4_K), [DTYPE_Q5_K] = sizeof(struct panel_q5_K),
+        [DTYPE_Q6_K] = sizeof(struct panel_q6_K), [DTYPE_IQ4_NL] = sizeof(struct panel_iq4_nl),
+        [DTYPE_IQ4_XS] = sizeof(struct panel_iq4_xs), [DTYPE_MXFP4] = sizeof(struct panel_mxfp4),
+        [DTYPE_F8_E4M3] = sizeof(struct panel_f8_e4m3),
+    };
+
+    *bytes = block_bytes[type];
+    *elements = dtype_info(type)->block == 256 ? 256 : type == DTYPE_F8_E4M3 ? 128 : 32;
 }
 
 size_t panel_bytes(enum dtype type, size_t k)
 {
     size_t bytes, elements;
     block_shape(type, &bytes, &elements);
-    return (k + elements - 1) / elements * bytes;
+    const size_t absent = type == DTYPE_F8_E4M3 ? (128 - k % 128) % 128 * PANEL_ROWS : 0;       /* codes of the last block */
+    return (k + elements - 1) / elements * bytes - absent;
 }
 
 /* Packing. Each function writes one row of one panel block, which is zero before, and returns whether all of its scales and
@@ -68,7 +49,8 @@ static void pack_nibbles(uint8_t q[4][64], unsigned row, const uint8_t *file)
         memcpy(q[j] + 4 * row, file + 4 * j, 4);
 }
 
-static void pack_fifth_bits(uint64_t qh[8], unsigned row, uint32_t bits)
+/* Bit k of `bits` is that of k. */
+static void pack_bits(uint64_t qh[8], unsigned row, uint32_t bits)
 {
     for (size_t g = 0; g < 8; g++)
         qh[g] |= (uint64_t)(bits >> 4 * g & 15) << 4 * row;
@@ -79,6 +61,13 @@ static void pack_low_nibbles(uint8_t panel[4][64], unsigned row, const uint8_t q
 {
     for (size_t n = 0; n < 16; n++)
         panel[n / 4][4 * row + n % 4] = (uint8_t)(q[n] | q[16 + n] << 4);
+}
+
+/* v[32] of values up to 3. */
+static void pack_pairs(uint8_t panel[2][64], unsigned row, const uint8_t v[32])
+{
+    for (size_t n = 0; n < 32; n++)
+        panel[n / 16][4 * row + n % 4] |= (uint8_t)(v[n] << 2 * (n / 4 % 4));
 }
 
 static bool pack_q4_0(struct panel_q4_0 *p, unsigned row, const uint8_t *b)
@@ -101,7 +90,7 @@ static bool pack_q5_0(struct panel_q5_0 *p, unsigned row, const uint8_t *b)
     uint32_t fifth;
     memcpy(&fifth, b + 2, sizeof(fifth));
     p->d[row] = load_half(b);
-    pack_fifth_bits(p->qh, row, fifth);
+    pack_bits(p->qh, row, fifth);
     pack_nibbles(p->q, row, b + 6);
     return half_is_finite(p->d[row]);
 }
@@ -112,7 +101,7 @@ static bool pack_q5_1(struct panel_q5_1 *p, unsigned row, const uint8_t *b)
     memcpy(&fifth, b + 4, sizeof(fifth));
     p->d[row] = load_half(b);
     p->m[row] = load_half(b + 2);
-    pack_fifth_bits(p->qh, row, fifth);
+    pack_bits(p->qh, row, fifth);
     pack_nibbles(p->q, row, b + 8);
     return half_is_finite(p->d[row]) && half_is_finite(p->m[row]);
 }
@@ -123,6 +112,20 @@ static bool pack_q8_0(struct panel_q8_0 *p, unsigned row, const uint8_t *b)
     for (size_t i = 0; i < 32; i++)
         p->q[i / 4][4 * row + i % 4] = b[2 + i] ^ 0x80;
     return half_is_finite(p->d[row]);
+}
+
+static bool pack_iq4_nl(struct panel_iq4_nl *p, unsigned row, const uint8_t *b)
+{
+    p->d[row] = load_half(b);
+    pack_nibbles(p->q, row, b + 2);
+    return half_is_finite(p->d[row]);
+}
+
+static bool pack_mxfp4(struct panel_mxfp4 *p, unsigned row, const uint8_t *b)
+{
+    p->e[row] = b[0];
+    pack_nibbles(p->q, row, b + 1);
+    return b[0] != 255;
 }
 
 /* Eight pairs of 6-bit sub-scale and minimum in 12 bytes. */
@@ -169,14 +172,14 @@ static bool pack_q5_K(struct panel_q5_K *p, unsigned row, const uint8_t *b)
             fifth |= (uint32_t)(b[16 + i] >> s & 1) << i;
         }
         pack_low_nibbles(p->q[s], row, q);
-        pack_fifth_bits(p->qh[s], row, fifth);
+        pack_bits(p->qh[s], row, fifth);
     }
     return half_is_finite(p->d[row]) && half_is_finite(p->dmin[row]);
 }
 
 static bool pack_q6_K(struct panel_q6_K *p, unsigned row, const uint8_t *b)
 {
-    uint8_t q[32];
+    uint8_t q[32], pairs[32];
 
     p->d[row] = load_half(b + 208);
     for (size_t j = 0; j < 16; j++)
@@ -185,13 +188,83 @@ static bool pack_q6_K(struct panel_q6_K *p, unsigned row, const uint8_t *b)
         const size_t half_block = s / 4, quarter = s % 4;           /* 128 values share 64 + 32 bytes */
         const uint8_t *low = b + 64 * half_block + 32 * (quarter % 2), *high = b + 128 + 32 * half_block;
         for (size_t i = 0; i < 32; i++) {
-            const size_t g = i / 4;
             q[i] = low[i] >> 4 * (quarter / 2) & 15;
-            p->qh[s][g / 4][4 * row + i % 4] |= (uint8_t)((high[i] >> 2 * quarter & 3) << 2 * (g % 4));
+            pairs[i] = high[i] >> 2 * quarter & 3;
         }
         pack_low_nibbles(p->q[s], row, q);
+        pack_pairs(p->qh[s], row, pairs);
     }
     return half_is_finite(p->d[row]);
+}
+
+/* The lowest pairs of Q2_K and Q3_K: 32 bytes for 128 values. */
+static void pack_low_pairs(uint8_t q[8][2][64], unsigned row, const uint8_t *file)
+{
+    uint8_t pairs[32];
+
+    for (size_t s = 0; s < 8; s++) {
+        for (size_t i = 0; i < 32; i++)
+            pairs[i] = file[32 * (s / 4) + i] >> 2 * (s % 4) & 3;
+        pack_pairs(q[s], row, pairs);
+    }
+}
+
+static bool pack_q2_K(struct panel_q2_K *p, unsigned row, const uint8_t *b)
+{
+    p->d[row] = load_half(b + 80);
+    p->dmin[row] = load_half(b + 82);
+    for (size_t j = 0; j < 16; j++)
+        p->sc[j][row] = b[j];
+    pack_low_pairs(p->q, row, b + 16);
+    return half_is_finite(p->d[row]) && half_is_finite(p->dmin[row]);
+}
+
+static bool pack_q3_K(struct panel_q3_K *p, unsigned row, const uint8_t *b)
+{
+    p->d[row] = load_half(b + 108);
+    for (size_t j = 0; j < 16; j++) {
+        const int low = b[96 + j % 8] >> 4 * (j / 8) & 15, high = b[104 + j % 4] >> 2 * (j / 4) & 3;
+        p->sc[j][row] = (int8_t)(low + 16 * high - 32);
+    }
+    pack_low_pairs(p->q, row, b + 32);
+    for (size_t s = 0; s < 8; s++) {
+        uint32_t third = 0;
+        for (size_t i = 0; i < 32; i++)
+            third |= (uint32_t)(b[i] >> s & 1) << i;
+        pack_bits(p->qh[s], row, third);
+    }
+    return half_is_finite(p->d[row]);
+}
+
+static bool pack_iq4_xs(struct panel_iq4_xs *p, unsigned row, const uint8_t *b)
+{
+    p->d[row] = load_half(b);
+    for (size_t s = 0; s < 8; s++) {
+        const int low = b[4 + s / 2] >> 4 * (s % 2) & 15, high = b[2 + s / 4] >> 2 * (s % 4) & 3;
+        p->sc[s][row] = (int8_t)(low + 16 * high - 32);
+        pack_nibbles(p->q[s], row, b + 8 + 16 * s);
+    }
+    return half_is_finite(p->d[row]);
+}
+
+/* Up to 4 file blocks, whose scale is one. Whatever is wrong with them shows in the product: it is NaN. */
+static bool pack_f8_e4m3(struct panel_f8_e4m3 *p, unsigned row, const uint8_t *b, size_t n)
+{
+    bool good = true;
+    float scale;
+
+    for (size_t block = 0; block < n / 32; block++) {
+        const uint8_t *at = b + 36 * block;
+        good &= !memcmp(at, b, sizeof(scale));
+        for (size_t i = 0; i < 32; i++) {
+            p->q[8 * block + i / 4][panel_f8_place(i, row)] = at[4 + i];
+            good &= !e4m3_is_nan(at[4 + i]);
+        }
+    }
+    memcpy(&scale, b, sizeof(scale));
+    good &= isfinite(0x1p8f * scale);
+    p->d[row] = good ? 0x1p8f * scale : NAN;
+    return good;
 }
 
 static bool pack_f32(struct panel_f32 *p, unsigned row, const uint8_t *b, size_t n)
@@ -227,22 +300,28 @@ static bool pack_bf16(struct panel_bf16 *p, unsigned row, const uint8_t *b, size
     return finite;
 }
 
-/* `n` elements of the row are left, from `b` on; only plain types have blocks that are not full. */
+/* `n` elements of the row are left, from `b` on; only plain types and F8_E4M3 have blocks that are not full. */
 static bool pack_block_row(enum dtype type, void *block, unsigned row, const uint8_t *b, size_t n)
 {
     switch (type) {
-    case DTYPE_Q4_0: return pack_q4_0(block, row, b);
-    case DTYPE_Q4_1: return pack_q4_1(block, row, b);
-    case DTYPE_Q5_0: return pack_q5_0(block, row, b);
-    case DTYPE_Q5_1: return pack_q5_1(block, row, b);
-    case DTYPE_Q8_0: return pack_q8_0(block, row, b);
-    case DTYPE_Q4_K: return pack_q4_K(block, row, b);
-    case DTYPE_Q5_K: return pack_q5_K(block, row, b);
-    case DTYPE_Q6_K: return pack_q6_K(block, row, b);
-    case DTYPE_F32:  return pack_f32(block, row, b, n < 32 ? n : 32);
-    case DTYPE_F16:  return pack_f16(block, row, b, n < 32 ? n : 32);
-    case DTYPE_BF16: return pack_bf16(block, row, b, n < 32 ? n : 32);
-    default:         return true;
+    case DTYPE_Q4_0:   return pack_q4_0(block, row, b);
+    case DTYPE_Q4_1:   return pack_q4_1(block, row, b);
+    case DTYPE_Q5_0:   return pack_q5_0(block, row, b);
+    case DTYPE_Q5_1:   return pack_q5_1(block, row, b);
+    case DTYPE_Q8_0:   return pack_q8_0(block, row, b);
+    case DTYPE_IQ4_NL: return pack_iq4_nl(block, row, b);
+    case DTYPE_MXFP4:  return pack_mxfp4(block, row, b);
+    case DTYPE_Q2_K:   return pack_q2_K(block, row, b);
+    case DTYPE_Q3_K:   return pack_q3_K(block, row, b);
+    case DTYPE_Q4_K:   return pack_q4_K(block, row, b);
+    case DTYPE_Q5_K:   return pack_q5_K(block, row, b);
+    case DTYPE_Q6_K:   return pack_q6_K(block, row, b);
+    case DTYPE_IQ4_XS: return pack_iq4_xs(block, row, b);
+    case DTYPE_F8_E4M3: return pack_f8_e4m3(block, row, b, n < 128 ? n : 128);
+    case DTYPE_F32:    return pack_f32(block, row, b, n < 32 ? n : 32);
+    case DTYPE_F16:    return pack_f16(block, row, b, n < 32 ? n : 32);
+    case DTYPE_BF16:   return pack_bf16(block, row, b, n < 32 ? n : 32);
+    default:            return true;
     }
 }
 
@@ -256,7 +335,7 @@ unsigned panel_pack(enum dtype type, void *panel, const void *const rows[16], si
     const size_t row_bytes = elements / file->block * file->block_bytes;    /* of one panel block, in the file */
     for (size_t done = 0; done < k; done += elements) {
         uint8_t *block = (uint8_t *)panel + done / elements * bytes;
-        memset(block, 0, bytes);
+        memset(block, 0, panel_bytes(type, k - done < elements ? k - done : elements));
         for (unsigned row = 0; row < PANEL_ROWS; row++) {
             if (!rows[row])
                 continue;
@@ -266,145 +345,4 @@ unsigned panel_pack(enum dtype type, void *panel, const void *const rows[16], si
         }
     }
     return bad;
-}
-
-/* Unpacking. */
-
-static void unpack_nibbles(const uint8_t panel[4][64], unsigned row, uint8_t q[32])
-{
-    for (size_t n = 0; n < 16; n++) {
-        uint8_t byte = panel[n / 4][4 * row + n % 4];
-        q[n] = byte & 15;
-        q[16 + n] = byte >> 4;
-    }
-}
-
-static void add_fifth_bits(const uint64_t qh[8], unsigned row, uint8_t q[32])
-{
-    for (size_t k = 0; k < 32; k++)
-        q[k] |= (uint8_t)((qh[k / 4] >> (4 * row + k % 4) & 1) << 4);
-}
-
-static void add_high_pairs(const uint8_t qh[2][64], unsigned row, uint8_t q[32])
-{
-    for (size_t k = 0; k < 32; k++)
-        q[k] |= (uint8_t)((qh[k / 16][4 * row + k % 4] >> 2 * (k / 4 % 4) & 3) << 4);
-}
-
-void block_unpack_row(enum dtype type, const void *panel, size_t block, unsigned row, struct row_block *out)
-{
-    const size_t s = block % 8;         /* sub-block of a 256-wide block */
-
-    out->min = 0;
-    switch (type) {
-    case DTYPE_Q4_0: {
-        const struct panel_q4_0 *p = (const struct panel_q4_0 *)panel + block;
-        out->scale[0] = half_to_float(p->d[row]);
-        unpack_nibbles(p->q, row, out->q);
-        break;
-    }
-    case DTYPE_Q4_1: {
-        const struct panel_q4_1 *p = (const struct panel_q4_1 *)panel + block;
-        out->scale[0] = half_to_float(p->d[row]);
-        out->min = half_to_float(p->m[row]);
-        unpack_nibbles(p->q, row, out->q);
-        break;
-    }
-    case DTYPE_Q5_0: {
-        const struct panel_q5_0 *p = (const struct panel_q5_0 *)panel + block;
-        out->scale[0] = half_to_float(p->d[row]);
-        unpack_nibbles(p->q, row, out->q);
-        add_fifth_bits(p->qh, row, out->q);
-        break;
-    }
-    case DTYPE_Q5_1: {
-        const struct panel_q5_1 *p = (const struct panel_q5_1 *)panel + block;
-        out->scale[0] = half_to_float(p->d[row]);
-        out->min = half_to_float(p->m[row]);
-        unpack_nibbles(p->q, row, out->q);
-        add_fifth_bits(p->qh, row, out->q);
-        break;
-    }
-    case DTYPE_Q8_0: {
-        const struct panel_q8_0 *p = (const struct panel_q8_0 *)panel + block;
-        out->scale[0] = half_to_float(p->d[row]);
-        for (size_t k = 0; k < 32; k++)
-            out->q[k] = p->q[k / 4][4 * row + k % 4];
-        break;
-    }
-    case DTYPE_Q4_K: {
-        const struct panel_q4_K *p = (const struct panel_q4_K *)panel + block / 8;
-        out->scale[0] = half_to_float(p->d[row]) * (float)p->sc[s][row];
-        out->min = -(half_to_float(p->dmin[row]) * (float)p->mn[s][row]);
-        unpack_nibbles(p->q[s], row, out->q);
-        break;
-    }
-    case DTYPE_Q5_K: {
-        const struct panel_q5_K *p = (const struct panel_q5_K *)panel + block / 8;
-        out->scale[0] = half_to_float(p->d[row]) * (float)p->sc[s][row];
-        out->min = -(half_to_float(p->dmin[row]) * (float)p->mn[s][row]);
-        unpack_nibbles(p->q[s], row, out->q);
-        add_fifth_bits(p->qh[s], row, out->q);
-        break;
-    }
-    case DTYPE_Q6_K: {
-        const struct panel_q6_K *p = (const struct panel_q6_K *)panel + block / 8;
-        out->scale[0] = half_to_float(p->d[row]) * (float)p->sc[2 * s][row];
-        out->scale[1] = half_to_float(p->d[row]) * (float)p->sc[2 * s + 1][row];
-        unpack_nibbles(p->q[s], row, out->q);
-        add_high_pairs(p->qh[s], row, out->q);
-        return;
-    }
-    default:
-        return;
-    }
-    out->scale[1] = out->scale[0];
-}
-
-/* out[i] = the value of k = 32 block + i in row `row`. Products are exact; only adding a minimum rounds. */
-static void unpack_values(enum dtype type, const void *panel, size_t block, unsigned row, float out[32])
-{
-    const struct quant_traits *t = quant_traits(type);
-    struct row_block r;
-
-    if (t) {
-        block_unpack_row(type, panel, block, row, &r);
-        for (size_t i = 0; i < 32; i++)
-            out[i] = r.scale[i / 16] * (float)(r.q[i] - t->offset);
-        for (size_t i = 0; t->minima && i < 32; i++)
-            out[i] += r.min;
-    } else if (type == DTYPE_F32) {
-        const struct panel_f32 *p = (const struct panel_f32 *)panel + block;
-        for (size_t i = 0; i < 32; i++)
-            out[i] = p->w[i][row];
-    } else if (type == DTYPE_F16) {
-        const struct panel_f16 *p = (const struct panel_f16 *)panel + block;
-        for (size_t i = 0; i < 32; i++)
-            out[i] = half_to_float(p->w[i][row]);
-    } else {
-        const struct panel_bf16 *p = (const struct panel_bf16 *)panel + block;
-        for (size_t i = 0; i < 32; i++)
-            out[i] = bf16_to_float(p->w[i / 2][row][i % 2]);
-    }
-}
-
-void panel_unpack_row(enum dtype type, const void *panel, unsigned row, size_t k, float *out)
-{
-    float values[32];
-
-    for (size_t done = 0; done < k; done += 32) {
-        unpack_values(type, panel, done / 32, row, values);
-        memcpy(out + done, values, (k - done < 32 ? k - done : 32) * sizeof(float));
-    }
-}
-
-void panel_unpack_block(enum dtype type, const void *panel, size_t block, float out[32][16])
-{
-    float values[32];
-
-    for (unsigned row = 0; row < PANEL_ROWS; row++) {
-        unpack_values(type, panel, block, row, values);
-        for (size_t i = 0; i < 32; i++)
-            out[i][row] = values[i];
-    }
 }

@@ -15,8 +15,8 @@
  * Tiles begin as zeros loaded from memory: where tiles are stored in between, TILEZERO makes each TDPBSSD wait for the one before, 52
  * cycles instead of 18.
  *
- * Fewer tokens go through packed panels (packed.h). Shares of reads at 8, 16 and 32 tokens, packed and by tiles: Q4_0 58, 34, 17 and
- * 60, 41, 23 %; Q4_1 66, 38, 18 and 55, 40, 22 %; Q8_0, whose quants need no unpacking, 80, 59, 32 and 63, 50, 35 %.
+ * Fewer tokens (of Q2_K all) go through packed panels (packed.h). Shares of reads at 8, 16 and 32 tokens, packed and by tiles: Q4_0 58,
+ * 34, 17 and 60, 41, 23 %; Q4_1 66, 38, 18 and 55, 40, 22 %; Q8_0, whose quants need no unpacking, 80, 59, 32 and 63, 50, 35 %.
  *
  * Other ways that gave the same bits, GB/s of Q4_0 weights at 8, 16 and 32 tokens, in another run, where this gave 10.7, 8.0 and 4.2: one
  * panel by 16 tokens in turns of four blocks, unpacked, multiplied and added in three stages, 10.1, 7.1, 3.6; the same by pairs of panels
@@ -191,7 +191,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
 {
     if (a->m == 0)
         return;
-    if (a->m < (f->bits == 8 ? UNPACK_TOKENS_8_BITS : UNPACK_TOKENS)) {
+    if (a->m < (f->bits == 8 ? UNPACK_TOKENS_8_BITS : UNPACK_TOKENS) || !can_unpack(f)) {
         multiply_packed(a, f);
         return;
     }

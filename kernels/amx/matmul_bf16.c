@@ -143,8 +143,9 @@ INLINE void unpack_block(struct panel_bf16 *out, const struct format *f, const s
 
 #pragma GCC unroll 2
     for (int part = 0; part < 2; part++) {
-        const __m512 scale = part && f->halves ? w->extra : w->scale;
-        const __m512 c = f->minima ? _mm512_fmadd_ps(scale, base, w->extra) : _mm512_mul_ps(scale, base);
+        const int own = f->halves ? part : 0;
+        const __m512 scale = w->scale[own];
+        const __m512 c = f->minima ? _mm512_fmadd_ps(scale, base, w->min[own]) : _mm512_mul_ps(scale, base);
 #pragma GCC unroll 4
         for (int g = 4 * part; g < 4 * part + 4; g++) {
 #pragma GCC unroll 2

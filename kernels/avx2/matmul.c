@@ -2,7 +2,7 @@
  * matmul.c - y = W x for quantised weights with AVX2, which has no VNNI.
  *
  * VPMADDUBSW adds two products of an unsigned and a signed byte in 16 bits and saturates, so an exact dot needs sums that
- * cannot reach 32768. |x| is at most 127: 4-bit quants allow 8 groups (8 x 2 x 15 x 127 = 30480) before the sums are
+ * cannot reach 32768. |x| is at most 127: quants of up to 4 bits allow 8 groups (8 x 2 x 15 x 127 = 30480) before the sums are
  * widened to 32 bits, 5-bit quants 4 (31496), 6-bit quants 2 (32004). 8-bit quants are two 4-bit ones: 16 high + low.
  */
 #include "kernels/avx2/blocks.h"
@@ -31,7 +31,7 @@ struct piece {
 INLINE __m256i dots(__m256i sum, const __m256i *q, const int8_t *x, const int n, const int bits)
 {
     const __m256i ones = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
-    const int step = bits == 6 ? 2 : bits == 5 ? 4 : 8;
+    const int step = bits == 6 ? 2 : bits == 5 ? 4 : n;
 
 #pragma GCC unroll 4
     for (int from = 0; from < n; from += step) {
@@ -66,12 +66,15 @@ INLINE __m256 add_block(__m256 acc, const struct format *f, const struct block *
     if (f->halves) {
         const __m256i low = dots(offset_sum(x->neg_sum_low, f->shift), w->q, x->q, 4, f->bits);
         const __m256i high = dots(offset_sum(x->neg_sum - x->neg_sum_low, f->shift), w->q + 4, x->q + 16, 4, f->bits);
-        acc = _mm256_fmadd_ps(_mm256_mul_ps(w->scale, scale), _mm256_cvtepi32_ps(low), acc);
-        return _mm256_fmadd_ps(_mm256_mul_ps(w->extra, scale), _mm256_cvtepi32_ps(high), acc);
+        acc = _mm256_fmadd_ps(_mm256_mul_ps(w->scale[0], scale), _mm256_cvtepi32_ps(low), acc);
+        if (f->minima)
+            acc = _mm256_fmadd_ps(w->min[0], _mm256_set1_ps(scaled_sum_half(x, 0)), acc);
+        acc = _mm256_fmadd_ps(_mm256_mul_ps(w->scale[1], scale), _mm256_cvtepi32_ps(high), acc);
+        return f->minima ? _mm256_fmadd_ps(w->min[1], _mm256_set1_ps(scaled_sum_half(x, 1)), acc) : acc;
     }
     const __m256i sum = dots(offset_sum(x->neg_sum, f->shift), w->q, x->q, 8, f->bits);
-    acc = _mm256_fmadd_ps(_mm256_mul_ps(w->scale, scale), _mm256_cvtepi32_ps(sum), acc);
-    return f->minima ? _mm256_fmadd_ps(w->extra, _mm256_set1_ps(x->scaled_sum), acc) : acc;
+    acc = _mm256_fmadd_ps(_mm256_mul_ps(w->scale[0], scale), _mm256_cvtepi32_ps(sum), acc);
+    return f->minima ? _mm256_fmadd_ps(w->min[0], _mm256_set1_ps(x->scaled_sum), acc) : acc;
 }
 
 INLINE void prefetch_block(const struct format *f, const struct piece *p, size_t b)

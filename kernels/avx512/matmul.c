@@ -1,11 +1,11 @@
 /*
  * matmul.c - y = W x for quantised weights with VPDPBUSD.
  *
- * Fewer than UNPACK_TOKENS tokens go through packed panels (packed.h). More meet a pair of panels as bytes in scratch (unpacked.h), in
- * tiles of up to 5 tokens by 2 panels: 10 integer and 10 float sums in registers, so that each loaded register of weights serves 5 dots
- * and each broadcast activation 2; loads then stay below the two a cycle that go beside two dots. Zen 5, one core, weights in L1: tiles
- * of 5 x 2 reach 79 % of the peak, 4 x 2 78, 4 x 3 77, 6 x 2 75 (that the scale of each block costs a multiply and an fma
- * for eight dots allows 80); one panel by 32 tokens with sums in memory 66.
+ * Fewer than UNPACK_TOKENS tokens (of Q2_K all) go through packed panels (packed.h). More meet a pair of panels as bytes in scratch
+ * (unpacked.h), in tiles of up to 5 tokens by 2 panels: 10 integer and 10 float sums in registers, so that each loaded register of
+ * weights serves 5 dots and each broadcast activation 2; loads then stay below the two a cycle that go beside two dots. Zen 5, one core,
+ * weights in L1: tiles of 5 x 2 reach 79 % of the peak, 4 x 2 78, 4 x 3 77, 6 x 2 75 (that the scale of each block costs a multiply and
+ * an fma for eight dots allows 80); one panel by 32 tokens with sums in memory 66.
  */
 #include "kernels/avx512/packed.h"
 #include "kernels/avx512/unpacked.h"
@@ -111,12 +111,15 @@ UNPACKED_TILE(tile_minima, .minima = true)
 UNPACKED_TILE(tile_offset_8, .shift = 3)
 UNPACKED_TILE(tile_offset_16, .shift = 4)
 UNPACKED_TILE(tile_offset_128, .shift = 7)
-UNPACKED_TILE(tile_halves, .shift = 5, .halves = true)
+UNPACKED_TILE(tile_halves_4, .shift = 2, .halves = true)
+UNPACKED_TILE(tile_halves_32, .shift = 5, .halves = true)
 
 INLINE void run_tile(const struct piece *p, const struct format *f)
 {
-    if (f->halves)
-        tile_halves(p);
+    if (f->halves && f->shift == 2)
+        tile_halves_4(p);
+    else if (f->halves)
+        tile_halves_32(p);
     else if (f->minima)
         tile_minima(p);
     else if (f->shift == 3)
@@ -131,7 +134,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
 {
     if (a->m == 0)
         return;
-    if (a->m < UNPACK_TOKENS)
+    if (a->m < UNPACK_TOKENS || !can_unpack(f))
         multiply_packed(a, f);
     else
         multiply_unpacked(a, f, 0, TILE_TOKENS);

@@ -1,7 +1,8 @@
-/* matmul_float.c - plain weights, and every type for checking, with 512-bit fma. */
+/* matmul_float.c - plain weights, F8_E4M3, and every type for checking, with 512-bit fma. */
 #include <immintrin.h>
 #include <stdbool.h>
 
+#include "kernels/avx512/e4m3.h"
 #include "kernels/kernels_internal.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -33,10 +34,14 @@ INLINE vec load_f16(const void *w, size_t i, size_t part)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const half *)w + 16 * i)));
 }
 
+INLINE vec half_of_pairs(__m512i pairs, bool odd)
+{
+    return _mm512_castsi512_ps(odd ? _mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)) : _mm512_slli_epi32(pairs, 16));
+}
+
 INLINE vec bf16_of_pairs(const void *w, size_t i, bool odd)
 {
-    const __m512i pairs = _mm512_loadu_si512((const uint32_t *)w + 16 * (i / 2));
-    return _mm512_castsi512_ps(odd ? _mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)) : _mm512_slli_epi32(pairs, 16));
+    return half_of_pairs(_mm512_loadu_si512((const uint32_t *)w + 16 * (i / 2)), odd);
 }
 
 INLINE vec load_bf16(const void *w, size_t i, size_t part)
@@ -51,9 +56,21 @@ INLINE vec load_bf16_swapped(const void *w, size_t i, size_t part)
     return bf16_of_pairs(w, i, i % 2 == 0);
 }
 
+/* The codes of 4 k, VEC_LANES rows: out[i] = k = i. */
+INLINE void load_f8(vec out[4], const uint8_t *codes)
+{
+    __m512i pairs[2];
+
+    e4m3_decode(pairs, _mm512_loadu_si512(codes));
+    for (int i = 0; i < 4; i++)
+        out[i] = half_of_pairs(pairs[i / 2], i % 2 == 1);
+}
+
 #include "kernels/matmul_float_template.h"
+#include "kernels/matmul_float_f8.h"
 
 void matmul_float_avx512(struct kernels *table)
 {
     fill(table);
+    fill_f8(table);
 }

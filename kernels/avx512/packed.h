@@ -45,11 +45,14 @@ INLINE __m512 add_block(__m512 acc, const struct format *f, const struct block *
     const __m512i neg_sum = _mm512_set1_epi32(x->neg_sum), neg_low = _mm512_set1_epi32(x->neg_sum_low);
 
     if (f->halves) {
-        acc = scaled(acc, w->scale, scale, dots(offset_sum(neg_low, f->shift), w->q, x->q, 4));
-        return scaled(acc, w->extra, scale, dots(offset_sum(_mm512_sub_epi32(neg_sum, neg_low), f->shift), w->q + 4, x->q + 16, 4));
+        acc = scaled(acc, w->scale[0], scale, dots(offset_sum(neg_low, f->shift), w->q, x->q, 4));
+        if (f->minima)
+            acc = _mm512_fmadd_ps(w->min[0], _mm512_set1_ps(scaled_sum_half(x, 0)), acc);
+        acc = scaled(acc, w->scale[1], scale, dots(offset_sum(_mm512_sub_epi32(neg_sum, neg_low), f->shift), w->q + 4, x->q + 16, 4));
+        return f->minima ? _mm512_fmadd_ps(w->min[1], _mm512_set1_ps(scaled_sum_half(x, 1)), acc) : acc;
     }
-    acc = scaled(acc, w->scale, scale, dots(offset_sum(neg_sum, f->shift), w->q, x->q, 8));
-    return f->minima ? _mm512_fmadd_ps(w->extra, _mm512_set1_ps(x->scaled_sum), acc) : acc;
+    acc = scaled(acc, w->scale[0], scale, dots(offset_sum(neg_sum, f->shift), w->q, x->q, 8));
+    return f->minima ? _mm512_fmadd_ps(w->min[0], _mm512_set1_ps(x->scaled_sum), acc) : acc;
 }
 
 /* n_blocks of one panel, from some block on, by a tile of tokens. */

@@ -18,7 +18,7 @@ enum {
 
 struct unpacked {
     float scale[16];
-    float extra[16];        /* as in struct block */
+    float extra[16];        /* minima, or the scales of k 16..31; both, and minima of halves, no type here has */
     uint8_t q[8][64];
 };
 
@@ -33,9 +33,9 @@ INLINE void unpack_panels(struct unpacked_pair *out, const struct format *f, con
         for (size_t b = 0; b < n; b++) {
             const struct block block = f->load(w + p * panel_bytes, b);
             struct unpacked *u = &out->panel[p][b];
-            _mm512_store_ps(u->scale, block.scale);
+            _mm512_store_ps(u->scale, block.scale[0]);
             if (f->minima || f->halves)
-                _mm512_store_ps(u->extra, block.extra);
+                _mm512_store_ps(u->extra, f->minima ? block.min[0] : block.scale[1]);
 #pragma GCC unroll 8
             for (int g = 0; g < 8; g++)
                 _mm512_store_si512(u->q[g], offset ? _mm512_sub_epi8(block.q[g], _mm512_set1_epi8((char)offset)) : block.q[g]);
@@ -110,6 +110,12 @@ INLINE struct step step_at(const struct steps *s, size_t i)
         return (struct step){ .w = NULL };
     const size_t pair = s->pairwise ? i / s->n_chunks : i % s->n_pairs, chunk = s->pairwise ? i % s->n_chunks : i / s->n_pairs;
     return (struct step){ pair, chunk, s->w + pair * s->pair_bytes + chunk * s->chunk_bytes };
+}
+
+/* Q2_K has no room for its second minima in scratch, and goes through packed panels whatever m is. */
+INLINE bool can_unpack(const struct format *f)
+{
+    return !(f->minima && f->halves);
 }
 
 /*

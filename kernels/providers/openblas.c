@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "kernels/kernels_internal.h"
 #include "kernels/providers/providers.h"
 #include "kernels/providers/unpack.h"
 
@@ -62,23 +63,14 @@ static void multiply(const struct matmul_args *a, enum dtype type)
 MULTIPLY(F32)
 MULTIPLY(F16)
 MULTIPLY(BF16)
-MULTIPLY(Q4_0)
-MULTIPLY(Q4_1)
-MULTIPLY(Q5_0)
-MULTIPLY(Q5_1)
-MULTIPLY(Q8_0)
-MULTIPLY(Q4_K)
-MULTIPLY(Q5_K)
-MULTIPLY(Q6_K)
+QUANTISED_TYPES(MULTIPLY)
 #undef MULTIPLY
 
 void openblas_prepare(struct product *out, enum dtype type, size_t k)
 {
-    static const matmul_fn functions[DTYPE_COUNT] = {
-        [DTYPE_F32] = multiply_F32, [DTYPE_F16] = multiply_F16, [DTYPE_BF16] = multiply_BF16, [DTYPE_Q4_0] = multiply_Q4_0,
-        [DTYPE_Q4_1] = multiply_Q4_1, [DTYPE_Q5_0] = multiply_Q5_0, [DTYPE_Q5_1] = multiply_Q5_1, [DTYPE_Q8_0] = multiply_Q8_0,
-        [DTYPE_Q4_K] = multiply_Q4_K, [DTYPE_Q5_K] = multiply_Q5_K, [DTYPE_Q6_K] = multiply_Q6_K,
-    };
+#define ENTRY(type) [DTYPE_##type] = multiply_##type,
+    static const matmul_fn functions[DTYPE_COUNT] = { ENTRY(F32) ENTRY(F16) ENTRY(BF16) QUANTISED_TYPES(ENTRY) };
+#undef ENTRY
 
     *out = (struct product){ .multiply = functions[type], .activation = ACT_F32, .implementation = openblas_get_corename(),
                              .scratch_bytes = most_panels(k) * PANEL_ROWS * k * sizeof(float) };

@@ -16,7 +16,7 @@
 
 #include "kernels/kernels.h"
 
-/* How a library multiplies by matrices of one type and k. */
+/* How a library multiplies by matrices of one type and k. Types are those of GGUF: F8_E4M3 has our own kernels alone. */
 struct product {
     matmul_fn multiply;
     const void *prepared;           /* for matmul_args.prepared; owned by the library */

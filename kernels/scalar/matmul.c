@@ -27,16 +27,17 @@ static int32_t dot16(const uint8_t *q, const int8_t *x)
 
 static float add_block(float acc, const struct row_block *w, const struct quant_traits *t, const struct q8_block *x)
 {
-    const int32_t neg_sum_high = x->neg_sum - x->neg_sum_low;
-    const int32_t low = dot16(w->q, x->q) + t->offset * x->neg_sum_low;
-    const int32_t high = dot16(w->q + 16, x->q + 16) + t->offset * neg_sum_high;
+    const int32_t neg_sum[2] = { x->neg_sum_low, x->neg_sum - x->neg_sum_low };
+    const int32_t dot[2] = { dot16(w->q, x->q) + t->offset * neg_sum[0], dot16(w->q + 16, x->q + 16) + t->offset * neg_sum[1] };
 
-    if (t->halves) {
-        acc = fmaf(w->scale[0] * x->scale, (float)low, acc);
-        return fmaf(w->scale[1] * x->scale, (float)high, acc);
+    for (size_t i = 0; t->halves && i < 2; i++) {
+        acc = fmaf(w->scale[i] * x->scale, (float)dot[i], acc);
+        acc = t->minima ? fmaf(w->min[i], x->scale * (float)-neg_sum[i], acc) : acc;
     }
-    acc = fmaf(w->scale[0] * x->scale, (float)(low + high), acc);
-    return t->minima ? fmaf(w->min, x->scaled_sum, acc) : acc;
+    if (t->halves)
+        return acc;
+    acc = fmaf(w->scale[0] * x->scale, (float)(dot[0] + dot[1]), acc);
+    return t->minima ? fmaf(w->min[0], x->scaled_sum, acc) : acc;
 }
 
 static void matmul_quantised(const struct matmul_args *a, enum dtype type)
@@ -82,7 +83,7 @@ static void matmul_float(const struct matmul_args *a, enum dtype type)
     }
 }
 
-/* Not inlined, like sum_bf16_tiles(): their arithmetic must stay between the two changes of MXCSR. */
+/* Not inlined, like sum_bf16_tile(): their arithmetic must stay between two changes of MXCSR. */
 static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a)
 {
     const size_t n_blocks = a->k / 32;
@@ -105,8 +106,8 @@ static __attribute__((noinline)) void sum_bf16_pairs(const struct matmul_args *a
     }
 }
 
-/* Block b of a row as bf16. */
-static void bf16_weights(enum dtype type, const void *panel, size_t b, unsigned row, bf16 out[32])
+/* Block b of a row as bf16. Not inlined: here denormals count, as scales of MXFP4 may be. */
+static __attribute__((noinline)) void bf16_weights(enum dtype type, const void *panel, size_t b, unsigned row, bf16 out[32])
 {
     const struct quant_traits *t = quant_traits(type);
     struct row_block w;
@@ -119,31 +120,23 @@ static void bf16_weights(enum dtype type, const void *panel, size_t b, unsigned 
     block_unpack_row(type, panel, b, row, &w);
     const int base = prompt_base(t->bits);
     for (size_t i = 0; i < 32; i++) {
-        const float scale = w.scale[i / 16], c = fmaf(scale, (float)-(base + t->offset), t->minima ? w.min : 0);
+        const float scale = w.scale[i / 16], c = fmaf(scale, (float)-(base + t->offset), t->minima ? w.min[i / 16] : 0);
         out[i] = bf16_from_float(fmaf(scale, (float)(base + w.q[i]), c));
     }
 }
 
-static __attribute__((noinline)) void sum_bf16_tiles(const struct matmul_args *a, enum dtype type)
+/* What block b of a panel adds to the outputs y of all tokens. */
+static __attribute__((noinline)) void sum_bf16_tile(const struct matmul_args *a, bf16 w[PANEL_ROWS][32], size_t b, float *y)
 {
-    const size_t n_blocks = a->k / 32, bytes = panel_bytes(type, a->k);
-    bf16 w[32];
-
-    clear(a);
-    for (size_t p = 0; p < a->n_panels; p++) {
-        for (size_t b = 0; b < n_blocks; b++) {
-            for (unsigned row = 0; row < PANEL_ROWS; row++) {
-                bf16_weights(type, (const uint8_t *)a->w + p * bytes, b, row, w);
-                for (size_t t = 0; t < a->m; t++) {
-                    const bf16 *x = (const bf16 *)((const uint8_t *)a->x + t * a->x_stride) + 32 * b;
-                    float even = 0, odd = 0;
-                    for (size_t i = 0; i < 32; i += 2) {
-                        even = fmaf(bf16_to_float(w[i]), bf16_to_float(x[i]), even);
-                        odd = fmaf(bf16_to_float(w[i + 1]), bf16_to_float(x[i + 1]), odd);
-                    }
-                    a->y[t * a->y_stride + PANEL_ROWS * p + row] += even + odd;
-                }
+    for (size_t row = 0; row < PANEL_ROWS; row++) {
+        for (size_t t = 0; t < a->m; t++) {
+            const bf16 *x = (const bf16 *)((const uint8_t *)a->x + t * a->x_stride) + 32 * b;
+            float even = 0, odd = 0;
+            for (size_t i = 0; i < 32; i += 2) {
+                even = fmaf(bf16_to_float(w[row][i]), bf16_to_float(x[i]), even);
+                odd = fmaf(bf16_to_float(w[row][i + 1]), bf16_to_float(x[i + 1]), odd);
             }
+            y[t * a->y_stride + row] += even + odd;
         }
     }
 }
@@ -165,31 +158,43 @@ static void matmul_bf16(const struct matmul_args *a)
 static void matmul_prompt(const struct matmul_args *a, enum dtype type)
 {
     const unsigned csr = _mm_getcsr();
+    const size_t bytes = panel_bytes(type, a->k);
+    bf16 w[PANEL_ROWS][32];
 
-    _mm_setcsr(csr | MXCSR_DAZ_FTZ);
-    sum_bf16_tiles(a, type);
-    _mm_setcsr(csr);
+    clear(a);
+    for (size_t p = 0; p < a->n_panels; p++) {
+        for (size_t b = 0; b < a->k / 32; b++) {
+            for (unsigned row = 0; row < PANEL_ROWS; row++)
+                bf16_weights(type, (const uint8_t *)a->w + p * bytes, b, row, w[row]);
+            _mm_setcsr(csr | MXCSR_DAZ_FTZ);
+            sum_bf16_tile(a, w, b, a->y + PANEL_ROWS * p);
+            _mm_setcsr(csr);
+        }
+    }
 }
 
+/* A function for each type, and tables of them. */
 #define MATMUL_PROMPT(type) \
     static void matmul_prompt_##type(const struct matmul_args *a) { matmul_prompt(a, DTYPE_##type); }
+#define MATMUL_F32(type) \
+    static void matmul_f32_##type(const struct matmul_args *a) { matmul_float(a, DTYPE_##type); }
+#define MATMUL(type) \
+    static void matmul_##type(const struct matmul_args *a) { matmul_quantised(a, DTYPE_##type); }
+#define PROMPT_ENTRY(type) [DTYPE_##type] = matmul_prompt_##type,
+#define F32_ENTRY(type) [DTYPE_##type] = matmul_f32_##type,
+#define ENTRY(type) [DTYPE_##type] = matmul_##type,
+
 MATMUL_PROMPT(BF16)
-MATMUL_PROMPT(Q4_0)
-MATMUL_PROMPT(Q4_1)
-MATMUL_PROMPT(Q5_0)
-MATMUL_PROMPT(Q5_1)
-MATMUL_PROMPT(Q8_0)
-MATMUL_PROMPT(Q4_K)
-MATMUL_PROMPT(Q5_K)
-MATMUL_PROMPT(Q6_K)
+QUANTISED_TYPES(MATMUL_PROMPT)
+MATMUL_F32(F32)
+MATMUL_F32(F16)
+MATMUL_F32(BF16)
+QUANTISED_TYPES(MATMUL_F32)
+QUANTISED_TYPES(MATMUL)
 
 void matmul_scalar_tiles(struct kernels *table)
 {
-    static const matmul_fn matmul[DTYPE_COUNT] = {
-        [DTYPE_BF16] = matmul_prompt_BF16, [DTYPE_Q4_0] = matmul_prompt_Q4_0, [DTYPE_Q4_1] = matmul_prompt_Q4_1,
-        [DTYPE_Q5_0] = matmul_prompt_Q5_0, [DTYPE_Q5_1] = matmul_prompt_Q5_1, [DTYPE_Q8_0] = matmul_prompt_Q8_0,
-        [DTYPE_Q4_K] = matmul_prompt_Q4_K, [DTYPE_Q5_K] = matmul_prompt_Q5_K, [DTYPE_Q6_K] = matmul_prompt_Q6_K,
-    };
+    static const matmul_fn matmul[DTYPE_COUNT] = { PROMPT_ENTRY(BF16) QUANTISED_TYPES(PROMPT_ENTRY) };
 
     for (enum dtype type = 0; type < DTYPE_COUNT; type++) {
         if (!matmul[type])
@@ -200,37 +205,13 @@ void matmul_scalar_tiles(struct kernels *table)
     table->matmul[DTYPE_BF16] = matmul_prompt_BF16;
 }
 
-#define MATMUL_F32(type) \
-    static void matmul_f32_##type(const struct matmul_args *a) { matmul_float(a, DTYPE_##type); }
-#define MATMUL(type) \
-    static void matmul_##type(const struct matmul_args *a) { matmul_quantised(a, DTYPE_##type); } \
-    MATMUL_F32(type)
-
-MATMUL(Q4_0)
-MATMUL(Q4_1)
-MATMUL(Q5_0)
-MATMUL(Q5_1)
-MATMUL(Q8_0)
-MATMUL(Q4_K)
-MATMUL(Q5_K)
-MATMUL(Q6_K)
-MATMUL_F32(F32)
-MATMUL_F32(F16)
-MATMUL_F32(BF16)
-
 void matmul_scalar(struct kernels *table)
 {
     static const matmul_fn matmul[DTYPE_COUNT] = {
-        [DTYPE_F32] = matmul_f32_F32, [DTYPE_F16] = matmul_f32_F16, [DTYPE_BF16] = matmul_bf16,
-        [DTYPE_Q4_0] = matmul_Q4_0, [DTYPE_Q4_1] = matmul_Q4_1, [DTYPE_Q5_0] = matmul_Q5_0, [DTYPE_Q5_1] = matmul_Q5_1,
-        [DTYPE_Q8_0] = matmul_Q8_0, [DTYPE_Q4_K] = matmul_Q4_K, [DTYPE_Q5_K] = matmul_Q5_K, [DTYPE_Q6_K] = matmul_Q6_K,
+        [DTYPE_F32] = matmul_f32_F32, [DTYPE_F16] = matmul_f32_F16, [DTYPE_BF16] = matmul_bf16, QUANTISED_TYPES(ENTRY)
     };
-    static const matmul_fn matmul_f32[DTYPE_COUNT] = {
-        [DTYPE_F32] = matmul_f32_F32, [DTYPE_F16] = matmul_f32_F16, [DTYPE_BF16] = matmul_f32_BF16,
-        [DTYPE_Q4_0] = matmul_f32_Q4_0, [DTYPE_Q4_1] = matmul_f32_Q4_1, [DTYPE_Q5_0] = matmul_f32_Q5_0,
-        [DTYPE_Q5_1] = matmul_f32_Q5_1, [DTYPE_Q8_0] = matmul_f32_Q8_0, [DTYPE_Q4_K] = matmul_f32_Q4_K,
-        [DTYPE_Q5_K] = matmul_f32_Q5_K, [DTYPE_Q6_K] = matmul_f32_Q6_K,
-    };
+    static const matmul_fn matmul_f32[DTYPE_COUNT] = { F32_ENTRY(F32) F32_ENTRY(F16) F32_ENTRY(BF16) QUANTISED_TYPES(F32_ENTRY) };
+
     memcpy(table->matmul, matmul, sizeof(matmul));
     memcpy(table->matmul_f32, matmul_f32, sizeof(matmul_f32));
 }

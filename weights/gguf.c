@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "weights/hf_folder.h"
+#include "weights/tensor_source.h"
 
 /* A FIFO or device would block or never end: regular files only. */
 static int open_file(struct gguf_part *part, char *path)
@@ -36,8 +38,7 @@ static int open_file(struct gguf_part *part, char *path)
     return 0;
 }
 
-/* Open and index `path` (owned by g from here on) as the next part. */
-static int add_part(struct gguf *g, char *path)
+int gguf_add_file(struct gguf *g, char *path)
 {
     struct gguf_part *parts = path ? realloc(g->parts, (g->n_parts + 1) * sizeof(*parts)) : NULL;
     size_t i = g->n_parts;
@@ -52,7 +53,15 @@ static int add_part(struct gguf *g, char *path)
     err = open_file(&parts[i], path);
     if (err && err != -EINVAL)
         log_error("%s: cannot open: %s", path, strerror(-err));
-    return err ? err : gguf_part_parse(g, i);
+    return err;
+}
+
+/* Open and index `path` (owned by g from here on) as the next part. */
+static int add_part(struct gguf *g, char *path)
+{
+    int err = gguf_add_file(g, path);
+
+    return err ? err : gguf_part_parse(g, g->n_parts - 1);
 }
 
 /* Log what is wrong with `key` of a part, or around it. */
@@ -174,6 +183,10 @@ static int open_other_parts(struct gguf *g)
 
 int gguf_open(struct gguf **out, const char *path)
 {
+    struct stat st;
+
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return hf_folder_open(out, path);
     struct gguf *g = calloc(1, sizeof(*g));
     int err = g ? add_part(g, strdup(path)) : -ENOMEM;
 
@@ -202,6 +215,7 @@ void gguf_close(struct gguf *g)
         free(part->path);
     }
     name_table_free(&g->names);
+    gguf_free_chunks(g->chunks);
     free(g->tensors);
     free(g->parts);
     free(g);
@@ -210,6 +224,11 @@ void gguf_close(struct gguf *g)
 const char *gguf_path(const struct gguf *g)
 {
     return g->parts[0].path;
+}
+
+bool gguf_is_folder(const struct gguf *g)
+{
+    return g->folder;
 }
 
 uint32_t gguf_version(const struct gguf *g)
@@ -231,9 +250,14 @@ uint64_t gguf_alignment(const struct gguf *g)
     return g->parts[0].alignment;
 }
 
+const char *gguf_part_path(const struct gguf *g, size_t i)
+{
+    return i < g->n_parts ? g->parts[i].path : NULL;
+}
+
 uint32_t gguf_n_parts(const struct gguf *g)
 {
-    return (uint32_t)g->n_parts;
+    return (uint32_t)(g->n_parts - g->folder);
 }
 
 size_t gguf_n_tensors(const struct gguf *g)
@@ -265,17 +289,25 @@ int gguf_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t from, 
                   gguf_quote(t->name, quoted), t->offset, n, from, t->bytes);
         return -EINVAL;
     }
+    if (t->source)
+        return tensor_source_read(g, t, from, dst, n);
     err = gguf_pread(part->fd, dst, n, t->offset + from);
-    if (err) {
-        log_error("%s: tensor %s at byte %" PRIu64 ": %s", part->path, gguf_quote(t->name, quoted), t->offset + from,
-                  err == -EINVAL ? "the file was cut after it was opened" : strerror(-err));
-        if (err == -EINVAL)
-            err = -EIO;
-    }
-    return err;
+    return err ? gguf_read_failed(g, t, t->part, t->offset + from, err) : 0;
+}
+
+int gguf_read_failed(const struct gguf *g, const struct gguf_tensor *t, uint32_t part, uint64_t at, int err)
+{
+    char quoted[GGUF_QUOTED];
+
+    log_error("%s: tensor %s at byte %" PRIu64 ": %s", g->parts[part].path, gguf_quote(t->name, quoted), at,
+              err == -EINVAL ? "the file was cut after it was opened" : strerror(-err));
+    return err == -EINVAL ? -EIO : err;
 }
 
 void gguf_drop_cache(const struct gguf *g, const struct gguf_tensor *t, uint64_t from, size_t n)
 {
-    posix_fadvise(g->parts[t->part].fd, (off_t)(t->offset + from), (off_t)n, POSIX_FADV_DONTNEED);
+    if (t->source)
+        tensor_source_drop_cache(g, t, from, n);
+    else
+        posix_fadvise(g->parts[t->part].fd, (off_t)(t->offset + from), (off_t)n, POSIX_FADV_DONTNEED);
 }

@@ -5,7 +5,9 @@
  * compared with the bytes that are left before anything is allocated. What is wrong is logged once, as
  * "PATH: OBJECT at byte OFFSET: what: value (limit)", and the call returns -EINVAL.
  *
- * A split model (name-00001-of-000NN.gguf) is opened by its first part; tensors of all parts are indexed.
+ * A split model (name-00001-of-000NN.gguf) is opened by its first part; tensors of all parts are indexed. A Hugging Face folder
+ * (hf_folder.h) is opened by its path and answers as the GGUF file that llama.cpp's converter would make of it: the same keys, the
+ * same names, types and order of tensors. What it costs to put bytes into that order is paid when they are read.
  * Read-only once open: any thread may call the getters and gguf_read().
  */
 #ifndef FOURWAY_WEIGHTS_GGUF_H
@@ -33,8 +35,10 @@ struct gguf_kv {
     uint64_t n;                     /* elements of an array; 1 else */
     const void *values;             /* scalars and numeric arrays: packed little-endian values, perhaps unaligned */
     const struct gguf_string *strings;     /* for strings and arrays of strings */
-    uint64_t offset;                /* where the entry begins in the file */
+    uint64_t offset;                /* where the entry begins in the file; 0: it is of a folder */
 };
+
+struct tensor_source;                       /* weights/tensor_source.h */
 
 struct gguf_tensor {
     struct gguf_string name;
@@ -42,8 +46,9 @@ struct gguf_tensor {
     uint32_t n_dims;
     uint64_t ne[4];                 /* ne[0] is contiguous (inputs); unused dims are 1 */
     uint64_t offset;                /* from the start of its file */
-    uint64_t bytes;
-    uint32_t part;                  /* which file of a split model, from 0 */
+    uint64_t bytes;                 /* of the tensor in GGUF's order, and so of all that gguf_read() can give */
+    uint32_t part;                  /* which file of a split model, from 0; of a folder, from 1 */
+    const struct tensor_source *source;     /* NULL: `bytes` bytes at `offset`; else where they come from */
 };
 
 struct gguf;
@@ -53,10 +58,12 @@ int gguf_open(struct gguf **g, const char *path);
 void gguf_close(struct gguf *g);
 
 const char *gguf_path(const struct gguf *g);
+bool gguf_is_folder(const struct gguf *g);             /* of Hugging Face: no version, keys have no place in a file */
 uint32_t gguf_version(const struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g);        /* of all parts */
 uint64_t gguf_alignment(const struct gguf *g);
-uint32_t gguf_n_parts(const struct gguf *g);
+const char *gguf_part_path(const struct gguf *g, size_t i);    /* of a folder, 0 is the folder; NULL behind the last */
+uint32_t gguf_n_parts(const struct gguf *g);           /* files that hold tensors */
 
 size_t gguf_n_kv(const struct gguf *g);
 const struct gguf_kv *gguf_kv_at(const struct gguf *g, size_t i);

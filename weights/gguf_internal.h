@@ -1,8 +1,8 @@
 /*
  * gguf_internal.h - what the files of the GGUF reader share: the open model, its parts, and the buffered reader.
  *
- * gguf_reader.c reads bytes and words the complaints, gguf_parse.c turns one file into an index, gguf.c opens models (split
- * ones too) and answers questions about them.
+ * gguf_reader.c reads bytes and words the complaints, gguf_parse.c turns one file into an index, gguf_build.c puts an index together
+ * that no GGUF file holds, gguf.c opens models (split ones too) and answers questions about them.
  */
 #ifndef FOURWAY_WEIGHTS_GGUF_INTERNAL_H
 #define FOURWAY_WEIGHTS_GGUF_INTERNAL_H
@@ -23,7 +23,7 @@ enum {
     GGUF_MAX_PARTS = 999
 };
 
-/* One file. */
+/* One file; or, as the first part of a folder, its keys: no file is open then. */
 struct gguf_part {
     char *path;
     int fd;                         /* -1: not open */
@@ -38,6 +38,8 @@ struct gguf_part {
 };
 
 struct gguf {
+    bool folder;                    /* parts[0] is the folder's path and keys, the others are its files */
+    struct gguf_chunk *chunks;      /* memory of what gguf_build.c put in */
     struct gguf_part *parts;
     size_t n_parts;
     struct gguf_tensor *tensors;    /* of all parts, in their order */
@@ -87,8 +89,17 @@ int gguf_reader_fail(const struct gguf_reader *r, const char *format, ...) __att
 enum { GGUF_SHORTAGE = 96 };
 const char *gguf_reader_shortage(const struct gguf_reader *r, uint64_t n, char out[GGUF_SHORTAGE]);
 
+/* Open the regular file `path` (owned by g from here on, also when it fails) as the next part, without a look into it; logged. */
+int gguf_add_file(struct gguf *g, char *path);
+
 /* pread all of it. Returns 0, a negative errno, or -EINVAL when the file ends early; logs nothing. */
 int gguf_pread(int fd, void *dst, size_t n, uint64_t at);
+
+/* Log why bytes of a tensor could not be read. Returns err, or -EIO where the file was cut. */
+int gguf_read_failed(const struct gguf *g, const struct gguf_tensor *t, uint32_t part, uint64_t at, int err);
+
+struct gguf_chunk;
+void gguf_free_chunks(struct gguf_chunk *chunks);
 
 /*
  * Index the file that g->parts[i] has open: fills the part and appends its tensors to g. What was filled stays in g when it fails;

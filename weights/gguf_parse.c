@@ -287,7 +287,7 @@ static int take_shape(struct parser *p, struct gguf_tensor *t)
     if (err)
         return err;
     const struct dtype_info *info = dtype_info(t->type);
-    if (!info)
+    if (!info || info->own)
         return gguf_reader_fail(&p->r, "type %" PRIu32 " (unknown) is not supported", t->type);
     if (t->ne[0] % info->block)
         return gguf_reader_fail(&p->r, "row of %" PRIu64 " elements is no multiple of %" PRIu32 " (%s)", t->ne[0], info->block,

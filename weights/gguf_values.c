@@ -95,7 +95,10 @@ static int fail(const struct gguf_part *part, const struct gguf_kv *kv, const ch
 {
     char quoted[GGUF_QUOTED];
 
-    log_error("%s: metadata at byte %" PRIu64 ": key %s%s", part->path, kv->offset, gguf_quote(kv->key, quoted), text);
+    if (kv->offset)
+        log_error("%s: metadata at byte %" PRIu64 ": key %s%s", part->path, kv->offset, gguf_quote(kv->key, quoted), text);
+    else
+        log_error("%s: key %s%s", part->path, gguf_quote(kv->key, quoted), text);
     return -EINVAL;
 }
 

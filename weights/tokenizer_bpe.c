@@ -1,5 +1,6 @@
 /*
- * tokenizer_bpe.c - byte-level BPE (Radford et al. 2019, "GPT-2"): which pairs of ids join, by the file's list of merges.
+ * tokenizer_bpe.c - byte-level BPE (Radford et al. 2019, "GPT-2"): which pairs of ids join, by the file's list of merges. Vocabularies
+ * of kind llama that have merges use the table, too (tokenizer_spm.c).
  *
  * Every byte is a token; a merge is an entry (left id, right id) -> (rank, id) of a hash table. The texts of the list
  * are looked up once, when the model opens.
@@ -31,7 +32,7 @@ static struct merge_slot *find_slot(const struct bpe *b, uint64_t pair)
     return &b->slots[i];
 }
 
-static bool bpe_lookup(const struct tokenizer *t, const char *text, const struct symbol *left, const struct symbol *right,
+bool bpe_lookup(const struct tokenizer *t, const char *text, const struct symbol *left, const struct symbol *right,
                        uint32_t *rank, int32_t *id)
 {
     const struct merge_slot *slot;
@@ -45,18 +46,19 @@ static bool bpe_lookup(const struct tokenizer *t, const char *text, const struct
     return slot->id >= 0;
 }
 
-/* Resolve "left right" to three ids. Returns false when one of them is no token. */
-static bool resolve(const struct vocabulary *v, struct gguf_string merge, char *scratch, uint64_t *pair, int32_t *id)
+/* Resolve "left right" to three ids; `decode` makes pieces of texts. Returns false when one of them is no token. */
+static bool resolve(const struct vocabulary *v, struct gguf_string merge, int64_t (*decode)(const char *text, size_t n, char *out),
+                    char *scratch, uint64_t *pair, int32_t *id)
 {
     const char *space = merge.len > 1 ? memchr(merge.data + 1, ' ', merge.len - 1) : NULL;
     if (!space)
         return false;
 
     size_t n_text = (size_t)(space - merge.data);
-    int64_t n_left = byte_level_decode(merge.data, n_text, scratch);
+    int64_t n_left = decode(merge.data, n_text, scratch);
     if (n_left < 0)
         return false;
-    int64_t n_right = byte_level_decode(space + 1, merge.len - n_text - 1, scratch + n_left);
+    int64_t n_right = decode(space + 1, merge.len - n_text - 1, scratch + n_left);
     if (n_right < 0)
         return false;
     int32_t left = vocabulary_find(v, scratch, (size_t)n_left);
@@ -68,6 +70,7 @@ static bool resolve(const struct vocabulary *v, struct gguf_string merge, char *
 
 static int load_merges(struct tokenizer *t, const struct gguf *g, const struct gguf_string *merges, uint64_t n)
 {
+    int64_t (*const decode)(const char *text, size_t n, char *out) = t->byte_level ? byte_level_decode : spaces_decode;
     struct bpe *b = &t->bpe;
     uint64_t n_bad = 0, first_bad = 0;
     char quoted[GGUF_QUOTED];
@@ -88,7 +91,7 @@ static int load_merges(struct tokenizer *t, const struct gguf *g, const struct g
     for (uint64_t i = 0; i < n; i++) {
         uint64_t pair;
         int32_t id;
-        if (merges[i].len > 2 * TOKENIZER_MAX_TOKEN || !resolve(&t->vocab, merges[i], scratch, &pair, &id)) {
+        if (merges[i].len > 2 * TOKENIZER_MAX_TOKEN || !resolve(&t->vocab, merges[i], decode, scratch, &pair, &id)) {
             if (!n_bad++)
                 first_bad = i;
             continue;
@@ -104,19 +107,26 @@ static int load_merges(struct tokenizer *t, const struct gguf *g, const struct g
     return 0;
 }
 
-int bpe_load(struct tokenizer *t, const struct gguf *g)
+int bpe_load_merges(struct tokenizer *t, const struct gguf *g)
 {
     const struct gguf_string *merges = NULL;
     uint64_t n = 0;
-    int n_missing = 0, first_missing = 0;
     int err = gguf_get_strings(g, merges_key, &merges, &n);
+
+    if (err)
+        return err;
+    if (n > 2 * (uint64_t)TOKENIZER_MAX_VOCAB)
+        return tokenizer_complain(g, merges_key, "%" PRIu64 " merges, at most %d", n, 2 * TOKENIZER_MAX_VOCAB);
+    return load_merges(t, g, merges, n);
+}
+
+int bpe_load(struct tokenizer *t, const struct gguf *g)
+{
+    int n_missing = 0, first_missing = 0;
+    int err = bpe_load_merges(t, g);
 
     if (err == -ENOENT)
         return tokenizer_complain(g, merges_key, "missing, a vocabulary of kind gpt2 needs it");
-    if (!err && n > 2 * (uint64_t)TOKENIZER_MAX_VOCAB)
-        return tokenizer_complain(g, merges_key, "%" PRIu64 " merges, at most %d", n, 2 * TOKENIZER_MAX_VOCAB);
-    if (!err)
-        err = load_merges(t, g, merges, n);
     if (err)
         return err;
     for (int b = 0; b < 256; b++) {

@@ -70,6 +70,7 @@ struct spm {
     uint32_t *ranks;                /* [V] 0 for the highest score; equal scores have equal ranks */
     int32_t byte_ids[256];
     bool inner_space[256];          /* some token has a space after this byte */
+    bool by_merges;                 /* the list of merges says what joins, not the scores */
     bool add_space_prefix;
 };
 
@@ -125,6 +126,8 @@ void vocabulary_free(struct vocabulary *v);
 int32_t vocabulary_find(const struct vocabulary *v, const char *piece, size_t n);
 /* Decode text[n] of a gpt2 file to out[n]; returns the length, or -1 when it is not written in the 256 letters. */
 int64_t byte_level_decode(const char *text, size_t n, char *out);
+/* The same for a llama file, which writes a space as U+2581. */
+int64_t spaces_decode(const char *text, size_t n, char *out);
 
 /* tokenizer_special.c */
 int special_load_ids(struct tokenizer *t, const struct gguf *g);
@@ -149,6 +152,10 @@ int emit_id(struct token_ids *out, int32_t id);
 
 /* tokenizer_bpe.c, tokenizer_spm.c: load needs the vocabulary; encode appends the ids of a text without special tokens */
 int bpe_load(struct tokenizer *t, const struct gguf *g);
+/* Only the table of merges: -ENOENT when the file has none. */
+int bpe_load_merges(struct tokenizer *t, const struct gguf *g);
+bool bpe_lookup(const struct tokenizer *t, const char *text, const struct symbol *left, const struct symbol *right, uint32_t *rank,
+                int32_t *id);
 void bpe_free(struct bpe *b);
 int bpe_encode(struct encoder *e, const char *text, size_t n);
 int spm_load(struct tokenizer *t, const struct gguf *g);

@@ -86,6 +86,25 @@ static int compare_ids(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* All ids that end a text, which a Hugging Face folder has and a GGUF file has not. */
+static int load_ends(struct token_ids *ids, const struct gguf *g, size_t vocab_size)
+{
+    const char *key = "tokenizer.ggml.eos_token_ids";
+    const struct gguf_kv *kv = gguf_find(g, key);
+    int err = 0;
+
+    if (kv && (kv->type != GGUF_ARRAY || kv->element_type != GGUF_U32))
+        return tokenizer_complain(g, key, "expected an array of u32");
+    for (uint64_t i = 0; kv && !err && i < kv->n; i++) {
+        const int64_t id = gguf_int_at(kv, i);
+        if ((uint64_t)id < vocab_size)
+            err = emit_id(ids, (int32_t)id);
+        else
+            tokenizer_warn(g, key, "token %" PRId64 ", the vocabulary has %zu; ignored", id, vocab_size);
+    }
+    return err;
+}
+
 int special_load_stops(struct tokenizer *t, const struct gguf *g, const struct gguf_string *texts)
 {
     static const char *const keys[] = { "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id" };
@@ -93,6 +112,8 @@ int special_load_stops(struct tokenizer *t, const struct gguf *g, const struct g
     bool has_return = false, has_call = false;
     int err = t->eos >= 0 ? emit_id(&ids, t->eos) : 0;
 
+    if (!err)
+        err = load_ends(&ids, g, t->vocab.n);
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && !err; i++) {
         int32_t id = -1;
         err = load_id(g, keys[i], t->vocab.n, &id);

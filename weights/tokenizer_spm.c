@@ -1,9 +1,12 @@
 /*
  * tokenizer_spm.c - SentencePiece BPE (Kudo and Richardson 2018, arXiv:1808.06226): which pairs join, by scores.
  *
- * A pair joins when its text is a token; the highest score first. What is no token in the end becomes the tokens of its
- * bytes. A text has no pieces by nature, and a heap over a whole prompt would leave the caches; so it is cut before a space
- * wherever no token has a space after that byte: no join can cross such a place, and the result is the same.
+ * A pair joins when its text is a token; the highest score first. Or, in the vocabulary of a folder that had no scores (hf_tokenizer.h),
+ * when the list of merges has it; the first of the list first. GGUF files of 2023 have such a list beside their scores, which count.
+ *
+ * What is no token in the end becomes the tokens of its bytes. A text has no pieces by nature, and a heap over a whole prompt would
+ * leave the caches; so it is cut before a space wherever no token has a space after that byte: no join can cross such a place, and
+ * the result is the same.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,7 +17,7 @@
 #include "common/utf8.h"
 #include "weights/tokenizer_internal.h"
 
-static const char scores_key[] = "tokenizer.ggml.scores";
+static const char scores_key[] = "tokenizer.ggml.scores", by_merges_key[] = "tokenizer.ggml.by_merges";
 
 static int compare_scores(const void *a, const void *b, void *arg)
 {
@@ -74,6 +77,15 @@ int spm_load(struct tokenizer *t, const struct gguf *g)
     const struct vocabulary *v = &t->vocab;
     int err = load_ranks(t, g), n_bytes = 0;
 
+    if (!err) {
+        err = gguf_get_bool(g, by_merges_key, &t->spm.by_merges);
+        err = err == -ENOENT ? 0 : err;
+    }
+    if (!err && t->spm.by_merges) {
+        err = bpe_load_merges(t, g);
+        if (err == -ENOENT)
+            return tokenizer_complain(g, by_merges_key, "set, but there is no list of merges");
+    }
     if (err)
         return err;
     t->spm.add_space_prefix = true;
@@ -143,9 +155,11 @@ static int encode_part(struct encoder *e, const char *text, size_t n)
         uint32_t code_point;
         int length = utf8_decode(text + at, n - at, &code_point);
         symbols[at] = (struct symbol){ .len = (uint32_t)length, .prev = prev, .id = -1 };
+        if (e->t->spm.by_merges)
+            symbols[at].id = vocabulary_find(&e->t->vocab, text + at, (size_t)length);
         prev = (uint32_t)at;
     }
-    err = merge_symbols(e, text, n, spm_lookup);
+    err = merge_symbols(e, text, n, e->t->spm.by_merges ? bpe_lookup : spm_lookup);
     for (size_t at = 0; at < n && !err; at += symbols[at].len)
         err = emit_symbol(e, text + at, &symbols[at]);
     return err;

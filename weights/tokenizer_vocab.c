@@ -23,7 +23,7 @@ static void write_line(char *line, size_t size, const struct gguf *g, const char
     char what[512];
 
     vsnprintf(what, sizeof(what), format, args);
-    if (kv)
+    if (kv && kv->offset)
         snprintf(line, size, "%s: key \"%s\" at byte %" PRIu64 ": %s", gguf_path(g), key, kv->offset, what);
     else
         snprintf(line, size, "%s: key \"%s\": %s", gguf_path(g), key, what);
@@ -140,9 +140,9 @@ static int byte_of_text(struct gguf_string s)
     return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
 }
 
-static size_t decode_spaces(const char *text, size_t n, char *out)
+int64_t spaces_decode(const char *text, size_t n, char *out)
 {
-    size_t used = 0;
+    int64_t used = 0;
 
     for (size_t at = 0; at < n;) {
         if (n - at >= 3 && !memcmp(text + at, "\xe2\x96\x81", 3)) {
@@ -178,7 +178,7 @@ static size_t decode_piece(const struct vocabulary *v, size_t i, struct gguf_str
         return 1;
     }
     if (!byte_level && type != TOKEN_CONTROL && type != TOKEN_UNKNOWN)
-        return decode_spaces(text.data, text.len, out);
+        return (size_t)spaces_decode(text.data, text.len, out);
     memcpy(out, text.data, text.len);
     return text.len;
 }

@@ -15,6 +15,8 @@
 /* An item, decoded from its number. */
 struct item {
     const struct attention_block *block;
+    enum kv_kind kind;                  /* of the layer's pages, */
+    const int32_t *pages;               /* which are those of the block's sequence */
     size_t kv_head;                     /* of this node */
     size_t first_query, n_query_heads;  /* of the group: heads that share the KV head */
     size_t n_q;                         /* query vectors: tokens x n_query_heads, token by token */
@@ -70,6 +72,8 @@ static struct item decode_item(const struct model *m, size_t i, size_t n_kv_head
     struct item item = { .kv_head = i / parts % n_kv_heads, .block = &m->blocks[i / parts / n_kv_heads] };
     size_t last = item.block->position + item.block->n_tokens - 1;
 
+    item.kind = window ? KV_WINDOW : KV_ALL_SEEN;
+    item.pages = kv_page_table(item.block->sequence, item.kind);
     item.first_query = part * per_item;
     item.n_query_heads = m->group - item.first_query < per_item ? m->group - item.first_query : per_item;
     item.n_q = item.n_query_heads * item.block->n_tokens;
@@ -85,7 +89,7 @@ static void attend_chunk(const struct model *m, const struct node_memory *node, 
 {
     const float *q[ATTEND_MAX_Q];
     uint8_t lo[ATTEND_MAX_Q], hi[ATTEND_MAX_Q];
-    const unsigned char *k = kv_chunk(m, node, item->block->pages[chunk], layer, item->kv_head);
+    const unsigned char *k = kv_chunk(m, node, item->pages[chunk], layer, item->kv_head);
     const size_t begin = chunk * KV_CHUNK;
 
     for (size_t i = 0; i < item->n_q; i++) {
@@ -96,8 +100,8 @@ static void attend_chunk(const struct model *m, const struct node_memory *node, 
         lo[i] = (uint8_t)(first <= begin ? 0 : first - begin > KV_CHUNK ? KV_CHUNK : first - begin);
         hi[i] = (uint8_t)(position < begin ? 0 : position - begin >= KV_CHUNK ? KV_CHUNK : position - begin + 1);
     }
-    const bool has_next = chunk + 1 < item->end_chunk && kv_keeps(node, item->block->pages[chunk + 1]);
-    const unsigned char *next = has_next ? kv_chunk(m, node, item->block->pages[chunk + 1], layer, item->kv_head) : NULL;
+    const bool has_next = chunk + 1 < item->end_chunk && kv_keeps(node, item->kind, item->pages[chunk + 1]);
+    const unsigned char *next = has_next ? kv_chunk(m, node, item->pages[chunk + 1], layer, item->kv_head) : NULL;
     const struct attend_args args = {
         .k = k, .v = k + m->chunk_bytes, .next_k = next, .next_v = next ? next + m->chunk_bytes : NULL,
         .q = q, .lo = lo, .hi = hi, .out = out, .max = max, .sum = sum,
@@ -112,13 +116,33 @@ static void merge(const struct model *m, const struct item *item, float *merged,
     m->kernels.attend_merge(max, sum, merged, out_max, out_sum, out, item->n_q, m->head_padded);
 }
 
-static void clear(const struct model *m, const struct item *item, float *merged, float *max, float *sum)
+/* Before the first chunk: nothing, or a score without a value (Xiao et al., "attention sinks", ICLR 2024, arXiv:2309.17453). */
+static void begin_query(const struct model *m, const struct worker *w, size_t layer, size_t head, float *max, float *sum)
 {
+    const struct norm *sinks = &m->layers[layer].sinks;
+
+    *max = sinks->tensor ? sinks->copy[w->node][head] : -INFINITY;
+    *sum = sinks->tensor ? 1 : 0;
+}
+
+static void clear(const struct model *m, const struct worker *w, size_t layer, const struct item *item, float *merged, float *max,
+                  float *sum)
+{
+    const size_t first = (m->nodes[w->node].first_kv_head + item->kv_head) * m->group + item->first_query;
+
     memset(merged, 0, item->n_q * m->head_padded * sizeof(float));
-    for (size_t i = 0; i < item->n_q; i++) {
-        max[i] = -INFINITY;
-        sum[i] = 0;
-    }
+    for (size_t i = 0; i < item->n_q; i++)
+        begin_query(m, w, layer, first + i % item->n_query_heads, &max[i], &sum[i]);
+}
+
+/* What latent attention gave for a head, of which the latent dims count, becomes v_b's input: the record of its token among the head's. */
+static void hand_on_latent(const struct model *m, const struct node_memory *node, size_t token, size_t head, float *out)
+{
+    const struct site_layout *s = &m->sites[SITE_LATENT_VALUE];
+    unsigned char *record = node->act_heads + ((head - node->first_q_head) * m->n_tokens + token) * s->token_bytes;
+
+    memset(out + m->config.kv_rank, 0, (s->k_padded - m->config.kv_rank) * sizeof(float));
+    prepare_activations(m, SITE_LATENT_VALUE, m->tokens[token].role, record, out, 0, s->k_padded);
 }
 
 /* Divide by the sums and hand the outputs on: as activations of o where the heads end at blocks, as floats else. */
@@ -134,9 +158,15 @@ static void finish(const struct model *m, const struct worker *w, const struct i
         for (size_t h = 0; h < item->n_query_heads; h++) {
             size_t i = token * item->n_query_heads + h;
             m->kernels.attend_finish(own->tmp2, merged + i * m->head_padded, sum[i], m->head_padded);
+            if (m->config.kv_rank) {
+                hand_on_latent(m, node, item->block->token + token, head + h, own->tmp2);
+                continue;
+            }
             memcpy(channels + h * dim, own->tmp2, dim * sizeof(float));
         }
         size_t t = item->block->token + token, n = item->n_query_heads * dim;
+        if (m->config.kv_rank)
+            continue;
         if (m->heads_straddle)
             memcpy(node->attn + t * m->sites[SITE_ATTN_OUT].k_padded + head * dim, channels, n * sizeof(float));
         else
@@ -154,7 +184,7 @@ static void run_whole_items(struct model *m, const struct worker *w, size_t laye
     for (size_t i; (i = atomic_fetch_add_explicit(&node->items_taken[layer], 1, memory_order_relaxed)) < n_items; ) {
         struct item item = decode_item(m, n_items - 1 - i, node->n_kv_heads, window);
         float max[ATTEND_MAX_Q], sum[ATTEND_MAX_Q], out_max[ATTEND_MAX_Q], out_sum[ATTEND_MAX_Q];
-        clear(m, &item, own->merged, max, sum);
+        clear(m, w, layer, &item, own->merged, max, sum);
         for (size_t chunk = item.first_chunk; chunk < item.end_chunk; chunk++) {
             attend_chunk(m, node, &item, layer, window, chunk, own->out, out_max, out_sum);
             merge(m, &item, own->merged, max, sum, own->out, out_max, out_sum);
@@ -217,7 +247,7 @@ static void split_round(struct model *m, const struct worker *w, size_t layer, s
         if (i % n == 0) {
             has_first = true;
             if (first == 0)
-                clear(m, &item, state.out, state.max, state.sum);
+                clear(m, w, layer, &item, state.out, state.max, state.sum);
         }
         if (chunk >= item.end_chunk)
             continue;
@@ -276,7 +306,7 @@ static size_t attend_kept(struct model *m, const struct worker *w, size_t layer,
     for (size_t i = 0; i < n; i++) {
         const struct item item = decode_item(m, first + i, node->n_kv_heads, window);
         for (size_t chunk = item.first_chunk; chunk < item.end_chunk; chunk++) {
-            if (!kv_keeps(node, item.block->pages[chunk]))
+            if (!kv_keeps(node, item.kind, item.pages[chunk]))
                 continue;
             if (n_kept >= begin && n_kept < end) {
                 const struct slot slot = dealt_slot(m, node, window, i, chunk - item.first_chunk);
@@ -289,21 +319,25 @@ static size_t attend_kept(struct model *m, const struct worker *w, size_t layer,
 }
 
 /* Query vector `q` of an item through the partials of all its chunks, wherever they lie, and on as finish() does. */
-static void merge_dealt(struct model *m, const struct worker *w, size_t window, size_t i, const struct item *item, size_t q, size_t head)
+static void merge_dealt(struct model *m, const struct worker *w, size_t layer, size_t window, size_t i, const struct item *item,
+                        size_t q, size_t head)
 {
     const struct node_memory *node = &m->nodes[w->node];
     const struct worker_memory *own = &m->workers[w->index];
     const size_t dim = m->config.head_dim, token = item->block->token + q / item->n_query_heads, from = head * dim;
-    float max = -INFINITY, sum = 0;
+    float max, sum;
 
+    begin_query(m, w, layer, head, &max, &sum);
     memset(own->merged, 0, m->head_padded * sizeof(float));
     for (size_t chunk = item->first_chunk; chunk < item->end_chunk; chunk++) {
-        const struct node_memory *keeper = &m->nodes[kv_cache_part(&m->kv, item->block->pages[chunk])];
+        const struct node_memory *keeper = &m->nodes[kv_pool_part(kv_pool_of(m, item->kind), item->pages[chunk])];
         const struct slot slot = dealt_slot(m, keeper, window, i, chunk - item->first_chunk);
         m->kernels.attend_merge(&max, &sum, own->merged, slot.max + q, slot.sum + q, slot.out + q * m->head_padded, 1, m->head_padded);
     }
     m->kernels.attend_finish(own->tmp, own->merged, sum, m->head_padded);
-    if (m->heads_straddle)
+    if (m->config.kv_rank)
+        hand_on_latent(m, node, token, head, own->tmp);
+    else if (m->heads_straddle)
         memcpy(node->attn + token * m->sites[SITE_ATTN_OUT].k_padded + from, own->tmp, dim * sizeof(float));
     else
         prepare_activations(m, SITE_ATTN_OUT, m->tokens[token].role,
@@ -311,7 +345,7 @@ static void merge_dealt(struct model *m, const struct worker *w, size_t window, 
 }
 
 /* The queries of items [first, first + n) whose heads are this node's, shared among its workers. */
-static void merge_own_heads(struct model *m, const struct worker *w, size_t window, size_t first, size_t n)
+static void merge_own_heads(struct model *m, const struct worker *w, size_t layer, size_t window, size_t first, size_t n)
 {
     const struct node_memory *node = &m->nodes[w->node];
     size_t turn = 0;
@@ -321,7 +355,7 @@ static void merge_own_heads(struct model *m, const struct worker *w, size_t wind
         for (size_t q = 0; q < item.n_q; q++) {
             size_t head = item.kv_head * m->group + item.first_query + q % item.n_query_heads;
             if (head - node->first_q_head < node->n_q_heads && turn++ % w->node_workers == w->index_in_node)
-                merge_dealt(m, w, window, i, &item, q, head);
+                merge_dealt(m, w, layer, window, i, &item, q, head);
         }
     }
 }
@@ -340,7 +374,7 @@ static void run_dealt_pages(struct model *m, const struct worker *w, size_t laye
         pool_share_node(w, attend_kept(m, w, layer, window, first, n, 0, 0), &begin, &end);
         attend_kept(m, w, layer, window, first, n, begin, end);
         pool_barrier_all(w);
-        merge_own_heads(m, w, window, first, n);
+        merge_own_heads(m, w, layer, window, first, n);
         if (first + n < n_items)
             pool_barrier_all(w);    /* before the slots are written again; after the last round the exchange does */
     }
@@ -349,7 +383,7 @@ static void run_dealt_pages(struct model *m, const struct worker *w, size_t laye
 void attention_run(struct model *m, const struct worker *w, size_t layer)
 {
     const struct node_memory *node = &m->nodes[w->node];
-    const size_t window = m->config.layer_slides[layer] ? m->config.sliding_window : 0;
+    const size_t window = m->layers[layer].kv_kind == KV_WINDOW ? m->config.sliding_window : 0;
     const size_t n_items = m->n_blocks * node->n_kv_heads * parts_per_group(m);
 
     if (m->pages_dealt)
@@ -377,10 +411,10 @@ void attention_plan(struct model *m)
         struct attention_block *last = m->n_blocks ? &m->blocks[m->n_blocks - 1] : NULL;
         size_t chunks = t->position / KV_CHUNK + 1;
         m->most_chunks = chunks > m->most_chunks ? chunks : m->most_chunks;
-        if (last && last->pages == t->sequence->pages && last->n_tokens < per_block)
+        if (last && last->sequence == t->sequence && last->n_tokens < per_block)
             last->n_tokens++;
         else
             m->blocks[m->n_blocks++] = (struct attention_block){ .token = i, .n_tokens = 1, .position = t->position,
-                                                                 .pages = t->sequence->pages };
+                                                                 .sequence = t->sequence };
     }
 }

@@ -14,20 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/model_internal.h"
-
-/* A worker's view of the step. */
-struct context {
-    struct model *m;
-    const struct worker *w;
-    struct node_memory *node;
-    struct worker_memory *own;
-    bool is_private;            /* this worker repeats the per-token passes in memory of its own */
-    float *x;                   /* residual stream: the worker's or the node's */
-    unsigned char *act_in;
-    size_t begin, end;          /* tokens of the per-token passes */
-    struct profile_worker *profile;     /* NULL: nobody looks */
-};
+#include "model/forward_internal.h"
 
 void prepare_activations(const struct model *m, enum site site, enum token_role role, unsigned char *record, float *x, size_t begin,
                          size_t end)
@@ -108,7 +95,7 @@ static void multiply_role(const struct context *c, const struct matrix *x, enum 
 }
 
 /* Whether prompt and generated tokens meet the matrix differently: another product, or activations that lie elsewhere. */
-static bool roles_differ(const struct model *m, const struct matrix *x, enum site site)
+bool forward_roles_differ(const struct model *m, const struct matrix *x, enum site site)
 {
     const struct site_layout *s = &m->sites[site];
     const enum activation prompt = x->activation[ROLE_PROMPT], generated = x->activation[ROLE_GENERATED];
@@ -117,11 +104,10 @@ static bool roles_differ(const struct model *m, const struct matrix *x, enum sit
            s->offset[ROLE_PROMPT][prompt] != s->offset[ROLE_GENERATED][generated];
 }
 
-/* multiply_role() for all tokens of the step, in runs of one role; in one run where the roles do not differ. */
-static void multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
-                     size_t begin, size_t end, float *y, size_t y_stride)
+void forward_multiply(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records, size_t n_tokens,
+                      size_t begin, size_t end, float *y, size_t y_stride)
 {
-    const bool differ = roles_differ(c->m, x, site);
+    const bool differ = forward_roles_differ(c->m, x, site);
 
     for (size_t t = 0, run; begin < end && t < n_tokens; t += run) {
         const enum token_role role = role_at(c->m, site, t);
@@ -132,34 +118,33 @@ static void multiply(const struct context *c, const struct matrix *x, enum site 
     }
 }
 
-static size_t own_panels(const struct context *c, const struct split *s)
-{
-    return s->start[c->w->node + 1] - s->start[c->w->node];
-}
-
-/* Barrier of all; then the node's workers copy columns of the other nodes' buffers, rows of `stride` bytes. */
-static void exchange(const struct context *c, unsigned char *(*buffer)(struct node_memory *), size_t stride,
-                     void (*columns)(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes),
-                     size_t n_kinds)
+void forward_copy(const struct context *c, unsigned char *(*buffer)(struct node_memory *), size_t n, size_t n_per_token, size_t stride,
+                  forward_columns columns, size_t n_kinds)
 {
     const struct model *m = c->m;
     size_t begin, end;
 
-    pool_barrier_all(c->w);
-    if (c->w->n_nodes == 1)
-        return;
-    pool_share_node(c->w, m->n_tokens * c->w->n_nodes, &begin, &end);
+    pool_share_node(c->w, n * c->w->n_nodes, &begin, &end);
     for (size_t i = begin; i < end; i++) {
-        size_t token = i / c->w->n_nodes, node = i % c->w->n_nodes;
+        const size_t row = i / c->w->n_nodes, node = i % c->w->n_nodes;
         if (node == c->w->node)
             continue;
         for (size_t kind = 0; kind < n_kinds; kind++) {
             size_t from, bytes;
-            columns(m, node, m->tokens[token].role, kind, &from, &bytes);
+            columns(m, node, m->tokens[row / n_per_token].role, kind, &from, &bytes);
             if (bytes)
-                memcpy(buffer(c->node) + token * stride + from, buffer(&c->m->nodes[node]) + token * stride + from, bytes);
+                memcpy(buffer(c->node) + row * stride + from, buffer(&c->m->nodes[node]) + row * stride + from, bytes);
         }
     }
+}
+
+void forward_exchange(const struct context *c, unsigned char *(*buffer)(struct node_memory *), size_t n, size_t n_per_token, size_t stride,
+                      forward_columns columns, size_t n_kinds)
+{
+    pool_barrier_all(c->w);
+    if (c->w->n_nodes == 1)
+        return;
+    forward_copy(c, buffer, n, n_per_token, stride, columns, n_kinds);
     pool_barrier_node(c->w);
 }
 
@@ -175,9 +160,9 @@ static void columns_y(const struct model *m, size_t node, enum token_role role, 
     *bytes = (m->d_split.start[node + 1] - m->d_split.start[node]) * PANEL_ROWS * sizeof(float);
 }
 
-/* Channels [begin, end) of a record, in the kind of activation asked for. The last node's part includes the zeros that pad. */
-static void columns_record(const struct model *m, enum site site, enum token_role role, size_t kind, size_t begin, size_t end, size_t *from,
-                           size_t *bytes)
+/* The last node's part includes the zeros that pad. */
+void forward_record_columns(const struct model *m, enum site site, enum token_role role, size_t kind, size_t begin, size_t end,
+                            size_t *from, size_t *bytes)
 {
     const struct site_layout *s = &m->sites[site];
 
@@ -188,21 +173,21 @@ static void columns_record(const struct model *m, enum site site, enum token_rol
     *bytes = activation_bytes(kind, end - begin);
 }
 
-static size_t attn_channel(const struct model *m, size_t node)
+size_t forward_attn_channel(const struct model *m, size_t node)
 {
     size_t head = node < pool_n_nodes(m->pool) ? m->nodes[node].first_q_head : m->config.n_heads;
-    return head == m->config.n_heads ? m->sites[SITE_ATTN_OUT].k_padded : head * m->config.head_dim;
+    return head == m->config.n_heads ? m->sites[SITE_ATTN_OUT].k_padded : head * m->config.value_dim;
 }
 
 static void columns_attn(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes)
 {
-    columns_record(m, SITE_ATTN_OUT, role, kind, attn_channel(m, node), attn_channel(m, node + 1), from, bytes);
+    forward_record_columns(m, SITE_ATTN_OUT, role, kind, forward_attn_channel(m, node), forward_attn_channel(m, node + 1), from, bytes);
 }
 
 static void columns_mid(const struct model *m, size_t node, enum token_role role, size_t kind, size_t *from, size_t *bytes)
 {
-    columns_record(m, SITE_FFN_MID, role, kind, m->ff_split.start[node] * PANEL_ROWS, m->ff_split.start[node + 1] * PANEL_ROWS, from,
-                   bytes);
+    forward_record_columns(m, SITE_FFN_MID, role, kind, m->ff_split.start[node] * PANEL_ROWS, m->ff_split.start[node + 1] * PANEL_ROWS,
+                           from, bytes);
 }
 
 static void embed(const struct context *c)
@@ -221,25 +206,20 @@ static void embed(const struct context *c)
     }
 }
 
-/* Angles in double, rounded once: a table for whole contexts would cost more memory traffic than it saves. */
 static void fill_rope(const struct context *c)
 {
     const struct model *m = c->m;
-    const size_t n_pairs = m->config.head_dim / 2;
+    const size_t n = m->rope.n_pairs, n_sliding = m->rope_sliding.n_pairs;
     size_t begin, end;
 
     pool_share_node(c->w, m->n_tokens, &begin, &end);
-    for (size_t t = begin; t < end; t++)
-        for (size_t j = 0; j < n_pairs; j++) {
-            double position = m->tokens[t].position, angle = position * m->rope_freq[j];
-            c->node->cos[t * n_pairs + j] = (float)cos(angle);
-            c->node->sin[t * n_pairs + j] = (float)sin(angle);
-            if (!m->config.sliding_window)
-                continue;
-            angle = position * m->rope_freq_sliding[j];
-            c->node->cos[(m->max_step_tokens + t) * n_pairs + j] = (float)cos(angle);
-            c->node->sin[(m->max_step_tokens + t) * n_pairs + j] = (float)sin(angle);
-        }
+    for (size_t t = begin; t < end; t++) {
+        const struct step_token *token = &m->tokens[t];
+        rope_fill(&m->rope, token->position, token->rope_length, c->node->cos + t * n, c->node->sin + t * n);
+        if (m->config.sliding_window)
+            rope_fill(&m->rope_sliding, token->position, token->rope_length, c->node->cos + (m->max_step_tokens + t) * n_sliding,
+                      c->node->sin + (m->max_step_tokens + t) * n_sliding);
+    }
 }
 
 /* x += post_norm(y) for the outputs of the block before, if there was one. */
@@ -255,15 +235,21 @@ static void add_outputs(const struct context *c, size_t token, const struct norm
     m->kernels.add(row(c, token), y, m->config.d_model);
 }
 
-/* The record of `token` at the next matrices: norm, then their kinds of activations. */
-static void norm_activations(const struct context *c, size_t token, const struct norm *norm, enum site site, unsigned char *record)
+/* The normed vector of `token`, d_padded floats in c->own->tmp. */
+static const float *norm_token(const struct context *c, size_t token, const struct norm *norm)
 {
     const struct model *m = c->m;
     float *tmp = c->own->tmp;
 
     m->kernels.rms_norm(tmp, row(c, token), norm->copy[c->w->node], m->config.norm_eps, m->config.d_model);
     memset(tmp + m->config.d_model, 0, (m->d_padded - m->config.d_model) * sizeof(float));
-    prepare_activations(m, site, m->tokens[token].role, record, tmp, 0, m->d_padded);
+    return tmp;
+}
+
+/* The record of `token` at the next matrices: what norm_token() left, in their kinds of activations. It is used up. */
+static void record_token(const struct context *c, size_t token, enum site site, unsigned char *record)
+{
+    prepare_activations(c->m, site, c->m->tokens[token].role, record, c->own->tmp, 0, c->m->d_padded);
 }
 
 static void token_pass(const struct context *c, const struct norm *post, const struct norm *norm, enum site site)
@@ -271,7 +257,8 @@ static void token_pass(const struct context *c, const struct norm *post, const s
     for (size_t t = c->begin; t < c->end; t++) {
         if (post)
             add_outputs(c, t, post);
-        norm_activations(c, t, norm, site, c->act_in + t * c->m->sites[site].token_bytes);
+        norm_token(c, t, norm);
+        record_token(c, t, site, c->act_in + t * c->m->sites[site].token_bytes);
     }
     profile_mark(c->profile, PROFILE_NORMS);
     barrier_unless_private(c);
@@ -307,7 +294,8 @@ static void gather_qkv(const struct context *c)
     profile_mark(c->profile, PROFILE_EXCHANGE);
 }
 
-static void project_qkv(const struct context *c, const struct layer *l)
+/* Parts [from, to) of q, k, v, whose inputs lie at the site. */
+static void project_heads(const struct context *c, const struct layer *l, size_t from_part, size_t to_part, enum site site)
 {
     const struct model *m = c->m;
     const size_t n_q = own_panels(c, &m->q_split), n_kv = own_panels(c, &m->kv_split);
@@ -317,19 +305,62 @@ static void project_qkv(const struct context *c, const struct layer *l)
         { &l->k, n_kv, sends ? c->node->sent_qkv + qkv_column(m, c->w->node, 1) : c->node->k },
         { &l->v, n_kv, sends ? c->node->sent_qkv + qkv_column(m, c->w->node, 2) : c->node->v },
     };
-    size_t begin, end, at = 0;
+    size_t begin, end, at = 0, n = 0;
 
-    pool_share_node(c->w, n_q + 2 * n_kv, &begin, &end);
-    for (size_t i = 0; i < 3; at += parts[i].n, i++) {
+    for (size_t i = from_part; i < to_part; i++)
+        n += parts[i].n;
+    pool_share_node(c->w, n, &begin, &end);
+    for (size_t i = from_part; i < to_part; at += parts[i].n, i++) {
         size_t from = begin > at ? begin - at : 0, to = end > at ? end - at : 0;
         to = to < parts[i].n ? to : parts[i].n;
-        multiply(c, parts[i].x, SITE_ATTN_IN, c->act_in, m->n_tokens, from, to, parts[i].y + from * PANEL_ROWS, c->node->qkv_floats);
+        forward_multiply(c, parts[i].x, site, c->act_in, m->n_tokens, from, to, parts[i].y + from * PANEL_ROWS, c->node->qkv_floats);
     }
     profile_mark(c->profile, PROFILE_WEIGHTS);
-    if (sends)
+}
+
+static void project_qkv(const struct context *c, const struct layer *l, size_t layer)
+{
+    if (l->filters) {
+        project_heads(c, l, 2, 3, SITE_ATTN_IN);
+        lfa_run(c, l, layer);
+        project_heads(c, l, 0, 2, SITE_QK_IN);
+    } else {
+        project_heads(c, l, 0, 3, SITE_ATTN_IN);
+    }
+    if (c->m->pages_dealt)
         gather_qkv(c);
     else
         pool_barrier_node(c->w);
+}
+
+/* What comes between the product and the attention, for a head of q or k: bias, norm, position. */
+static void finish_head(const struct context *c, float *x, const struct norm *bias, size_t head, const struct norm *norm, const float *cos,
+                        const float *sin)
+{
+    const struct model *m = c->m;
+    const size_t n = m->config.head_dim;
+
+    if (bias->tensor)
+        m->kernels.add(x, bias->copy[c->w->node] + head * n, n);
+    if (norm->tensor && !m->config.wide_qk_norm)
+        m->kernels.rms_norm(x, x, norm->copy[c->w->node], m->config.norm_eps, n);
+    if (cos)
+        m->kernels.rope(x, cos, sin, m->config.rope.n_dims);
+}
+
+/* MiniMax-M2: one norm over all heads of q, and one over those of k. Heads have no padding between them (config.c sees to that). */
+static void norm_all_heads(const struct context *c, const struct layer *l)
+{
+    const struct model *m = c->m;
+    size_t begin, end;
+
+    pool_share_node(c->w, m->n_tokens, &begin, &end);
+    for (size_t t = begin; t < end; t++) {
+        float *q = c->node->q + t * c->node->qkv_floats, *k = c->node->k + t * c->node->qkv_floats;
+        m->kernels.rms_norm(q, q, l->q_norm.copy[c->w->node], m->config.norm_eps, l->q_norm.n);
+        m->kernels.rms_norm(k, k, l->k_norm.copy[c->w->node], m->config.norm_eps, l->k_norm.n);
+    }
+    pool_barrier_node(c->w);
 }
 
 static void rotate_and_store(const struct context *c, const struct layer *l, size_t layer)
@@ -337,33 +368,41 @@ static void rotate_and_store(const struct context *c, const struct layer *l, siz
     const struct model *m = c->m;
     const struct model_config *config = &m->config;
     struct node_memory *node = c->node;
-    const size_t n_pairs = config->head_dim / 2, pad = m->head_padded, n = config->head_dim;
-    const size_t table = config->layer_slides[layer] && config->sliding_window ? m->max_step_tokens : 0;
+    const size_t n_pairs = config->rope.n_dims / 2, pad = m->head_padded, n = config->head_dim;
+    const size_t table = l->kv_kind == KV_WINDOW ? m->max_step_tokens : 0;
     size_t begin, end;
 
     if (node->n_kv_heads == 0)
         return;
     pool_share_node(c->w, m->n_tokens * node->n_kv_heads, &begin, &end);
     for (size_t i = begin; i < end; i++) {
-        size_t t = i / node->n_kv_heads, head = i % node->n_kv_heads;
-        const float *cos = node->cos + (table + t) * n_pairs, *sin = node->sin + (table + t) * n_pairs;
+        const size_t t = i / node->n_kv_heads, head = i % node->n_kv_heads, kv_head = node->first_kv_head + head;
+        const float *cos = config->layer_rotates[layer] ? node->cos + (table + t) * n_pairs : NULL;
+        const float *sin = node->sin + (table + t) * n_pairs;
         float *q = node->q + t * node->qkv_floats + head * m->group * pad;
         float *k = node->k + t * node->qkv_floats + head * pad, *v = node->v + t * node->qkv_floats + head * pad;
         const uint32_t position = m->tokens[t].position;
-        const int32_t page = m->tokens[t].sequence->pages[position / KV_CHUNK];
-        for (size_t j = 0; j < m->group; j++, q += pad) {
-            if (l->q_norm.tensor)
-                m->kernels.rms_norm(q, q, l->q_norm.copy[c->w->node], config->norm_eps, n);
-            m->kernels.rope(q, cos, sin, n);
-        }
-        if (!kv_keeps(node, page))
+        const int32_t page = kv_page_table(m->tokens[t].sequence, l->kv_kind)[position / KV_CHUNK];
+        for (size_t j = 0; j < m->group; j++, q += pad)
+            finish_head(c, q, &l->q_bias, kv_head * m->group + j, &l->q_norm, cos, sin);
+        if (!kv_keeps(node, l->kv_kind, page))
             continue;
-        if (l->k_norm.tensor)
-            m->kernels.rms_norm(k, k, l->k_norm.copy[c->w->node], config->norm_eps, n);
-        m->kernels.rope(k, cos, sin, n);
+        finish_head(c, k, &l->k_bias, kv_head, &l->k_norm, cos, sin);
+        if (l->v_bias.tensor)
+            m->kernels.add(v, l->v_bias.copy[c->w->node] + kv_head * n, n);
         unsigned char *chunk = kv_chunk(m, node, page, layer, head);
         m->kernels.kv_store[m->kv_type](chunk, chunk + m->chunk_bytes, position % KV_CHUNK, k, v, pad);
     }
+}
+
+static void project_and_store(const struct context *c, const struct layer *l, size_t layer)
+{
+    project_qkv(c, l, layer);
+    if (c->m->config.wide_qk_norm)
+        norm_all_heads(c, l);
+    rotate_and_store(c, l, layer);
+    profile_mark(c->profile, PROFILE_ROPE);
+    pool_barrier_node(c->w);
 }
 
 /* Heads that end inside a quantisation block: the node's whole slice is quantised once all of its heads are there. */
@@ -371,7 +410,7 @@ static void prepare_straddling(const struct context *c)
 {
     const struct model *m = c->m;
     const struct site_layout *s = &m->sites[SITE_ATTN_OUT];
-    const size_t from = attn_channel(m, c->w->node), to = attn_channel(m, c->w->node + 1);
+    const size_t from = forward_attn_channel(m, c->w->node), to = forward_attn_channel(m, c->w->node + 1);
     size_t begin, end;
 
     pool_barrier_node(c->w);
@@ -381,30 +420,47 @@ static void prepare_straddling(const struct context *c)
                             c->node->attn + t * s->k_padded + from, from, to);
 }
 
+void forward_add_bias(const struct context *c, float *y, const struct norm *bias, size_t of, size_t row, size_t n, size_t n_rows)
+{
+    n = row >= n_rows ? 0 : n < n_rows - row ? n : n_rows - row;        /* panels are padded, biases are not */
+    if (n)
+        c->m->kernels.add(y, bias->copy[c->w->node] + of * n_rows + row, n);
+}
+
+void forward_exchange_outputs(const struct context *c)
+{
+    forward_exchange(c, buffer_y, c->m->n_tokens, 1, c->m->d_out * sizeof(float), columns_y, 1);
+    profile_mark(c->profile, PROFILE_EXCHANGE);
+}
+
 /* Rows of o or down that belong to this worker, into y of its node; then y of all. */
-static void project_out(const struct context *c, const struct matrix *x, enum site site, const unsigned char *records)
+static void project_out(const struct context *c, const struct matrix *x, const struct norm *bias, enum site site,
+                        const unsigned char *records)
 {
     const struct model *m = c->m;
     size_t begin, end;
 
     pool_share_node(c->w, own_panels(c, &m->d_split), &begin, &end);
-    multiply(c, x, site, records, m->n_tokens, begin, end, c->node->y + (m->d_split.start[c->w->node] + begin) * PANEL_ROWS, m->d_out);
+    const size_t first = (m->d_split.start[c->w->node] + begin) * PANEL_ROWS;
+    forward_multiply(c, x, site, records, m->n_tokens, begin, end, c->node->y + first, m->d_out);
+    for (size_t t = 0; t < m->n_tokens && bias->tensor && begin < end; t++)
+        forward_add_bias(c, c->node->y + t * m->d_out + first, bias, 0, first, (end - begin) * PANEL_ROWS, m->config.d_model);
     profile_mark(c->profile, PROFILE_WEIGHTS);
-    exchange(c, buffer_y, m->d_out * sizeof(float), columns_y, 1);
-    profile_mark(c->profile, PROFILE_EXCHANGE);
+    forward_exchange_outputs(c);
 }
 
-static void gate_and_up(const struct context *c, const struct layer *l)
+void forward_gate_and_up(const struct context *c, const struct matrix *gate_matrix, const struct matrix *up_matrix,
+                         const struct split *split, enum site site, unsigned char *records)
 {
     const struct model *m = c->m;
-    const size_t n = m->n_tokens, first = m->ff_split.start[c->w->node];
+    const size_t n = m->n_tokens, first = split->start[c->w->node];
     size_t begin, end, step = TILE_FLOATS / n / 32 * 2;     /* panels, in pairs: whole quantisation blocks */
 
-    pool_share_node(c->w, own_panels(c, &m->ff_split) / 2, &begin, &end);
+    pool_share_node(c->w, own_panels(c, split) / 2, &begin, &end);
     for (size_t p = 2 * begin; p < 2 * end; p += step) {
         size_t to = p + step < 2 * end ? p + step : 2 * end, rows = (to - p) * PANEL_ROWS;
-        multiply(c, &l->gate, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile, rows);
-        multiply(c, &l->up, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile2, rows);
+        forward_multiply(c, gate_matrix, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile, rows);
+        forward_multiply(c, up_matrix, SITE_FFN_IN, c->act_in, n, p, to, c->own->tile2, rows);
         profile_mark(c->profile, PROFILE_WEIGHTS);
         for (size_t t = 0; t < n; t++) {
             float *gate = c->own->tile + t * rows;
@@ -412,8 +468,8 @@ static void gate_and_up(const struct context *c, const struct layer *l)
                 m->kernels.gelu_mul(gate, c->own->tile2 + t * rows, rows);
             else
                 m->kernels.silu_mul(gate, c->own->tile2 + t * rows, rows);
-            prepare_activations(m, SITE_FFN_MID, m->tokens[t].role, c->node->act_mid + t * m->sites[SITE_FFN_MID].token_bytes, gate,
-                                (first + p) * PANEL_ROWS, (first + to) * PANEL_ROWS);
+            prepare_activations(m, site, m->tokens[t].role, records + t * m->sites[site].token_bytes, gate, (first + p) * PANEL_ROWS,
+                                (first + to) * PANEL_ROWS);
         }
         profile_mark(c->profile, PROFILE_NORMS);
     }
@@ -427,50 +483,74 @@ static void run_layer(const struct context *c, size_t i)
     const struct norm *post = i == 0 ? NULL : m->layers[i - 1].post_ffn_norm.tensor ? &m->layers[i - 1].post_ffn_norm : &no_norm;
 
     token_pass(c, post, &l->attn_norm, SITE_ATTN_IN);
-    project_qkv(c, l);
-    rotate_and_store(c, l, i);
-    profile_mark(c->profile, PROFILE_ROPE);
-    pool_barrier_node(c->w);
+    if (m->config.kv_rank)
+        mla_project(c, l, i);
+    else
+        project_and_store(c, l, i);
     attention_run(m, c->w, i);
-    if (m->heads_straddle)
+    if (m->config.kv_rank)
+        mla_finish(c, l);
+    else if (m->heads_straddle)
         prepare_straddling(c);
     profile_mark(c->profile, PROFILE_ATTENTION);
-    exchange(c, buffer_attn, m->sites[SITE_ATTN_OUT].token_bytes, columns_attn, ACT_COUNT);
+    forward_exchange(c, buffer_attn, m->n_tokens, 1, m->sites[SITE_ATTN_OUT].token_bytes, columns_attn, ACT_COUNT);
     profile_mark(c->profile, PROFILE_EXCHANGE);
-    project_out(c, &l->o, SITE_ATTN_OUT, c->node->act_attn);
+    project_out(c, &l->o, &l->o_bias, SITE_ATTN_OUT, c->node->act_attn);
 
     token_pass(c, &l->post_attn_norm, &l->ffn_norm, SITE_FFN_IN);
-    gate_and_up(c, l);
-    exchange(c, buffer_mid, m->sites[SITE_FFN_MID].token_bytes, columns_mid, ACT_COUNT);
+    if (l->is_moe) {
+        experts_run(c, l);
+        return;
+    }
+    forward_gate_and_up(c, &l->gate, &l->up, &m->ff_split, SITE_FFN_MID, c->node->act_mid);
+    forward_exchange(c, buffer_mid, m->n_tokens, 1, m->sites[SITE_FFN_MID].token_bytes, columns_mid, ACT_COUNT);
     profile_mark(c->profile, PROFILE_EXCHANGE);
-    project_out(c, &l->down, SITE_FFN_MID, c->node->act_mid);
+    project_out(c, &l->down, &no_norm, SITE_FFN_MID, c->node->act_mid);
+}
+
+/*
+ * The final norm of the tokens that want logits or their hidden state. Every node makes the records of logits for itself; hidden states,
+ * which are read by the caller alone, are kept by the first node, or, where each worker repeats the pass, by the first worker.
+ */
+static void output_norm(const struct context *c)
+{
+    struct model *m = c->m;
+    const struct layer *last = &m->layers[m->config.n_layers - 1];
+    const bool keeps = c->is_private ? c->w->index == 0 : c->w->node == 0;
+    size_t begin = 0, end = m->n_outputs;
+
+    if (!c->is_private)
+        pool_share_node(c->w, m->n_outputs, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        const struct output_token *o = &m->output_tokens[i];
+        if (o->logits == NO_ROW && !keeps)
+            continue;
+        add_outputs(c, o->token, &last->post_ffn_norm);
+        const float *normed = norm_token(c, o->token, &m->output_norm);
+        if (o->hidden != NO_ROW && keeps)
+            memcpy(m->hidden + o->hidden * m->config.d_model, normed, m->config.d_model * sizeof(float));
+        if (o->logits != NO_ROW)
+            record_token(c, o->token, SITE_HEAD_IN, c->act_in + o->logits * m->sites[SITE_HEAD_IN].token_bytes);
+    }
+    profile_mark(c->profile, PROFILE_NORMS);
 }
 
 /* The output matrix for the tokens that want logits, by segments of the vocabulary. */
 static void output_logits(const struct context *c)
 {
     struct model *m = c->m;
-    const struct layer *last = &m->layers[m->config.n_layers - 1];
-    const size_t n = m->n_logits, stride = m->sites[SITE_HEAD_IN].token_bytes, per_segment = VOCAB_SEGMENT / PANEL_ROWS;
+    const size_t n = m->n_logits, per_segment = VOCAB_SEGMENT / PANEL_ROWS;
     const size_t first = m->vocab_split.start[c->w->node], n_panels = own_panels(c, &m->vocab_split);
-    size_t begin = 0, end = n;
+    size_t begin, end;
 
     if (n == 0)
         return;
-    if (!c->is_private)
-        pool_share_node(c->w, n, &begin, &end);
-    for (size_t i = begin; i < end; i++) {
-        add_outputs(c, m->logit_tokens[i], &last->post_ffn_norm);
-        norm_activations(c, m->logit_tokens[i], &m->output_norm, SITE_HEAD_IN, c->act_in + i * stride);
-    }
-    profile_mark(c->profile, PROFILE_NORMS);
     barrier_unless_private(c);
-
     pool_share_node(c->w, (n_panels + per_segment - 1) / per_segment, &begin, &end);
     for (size_t s = begin; s < end; s++) {
         size_t from = s * per_segment, to = from + per_segment < n_panels ? from + per_segment : n_panels;
         size_t id = (first + from) * PANEL_ROWS, ids = (to - from) * PANEL_ROWS;
-        multiply(c, &m->head, SITE_HEAD_IN, c->act_in, n, from, to, m->logits + id, m->vocab_padded);
+        forward_multiply(c, &m->head, SITE_HEAD_IN, c->act_in, n, from, to, m->logits + id, m->vocab_padded);
         profile_mark(c->profile, PROFILE_WEIGHTS);
         if (id + ids > m->config.vocab_size)
             ids = m->config.vocab_size - id;
@@ -501,6 +581,7 @@ static void step_worker(const struct worker *w, void *arg)
     profile_mark(c.profile, PROFILE_ROPE);
     for (size_t i = 0; i < m->config.n_layers; i++)
         run_layer(&c, i);
+    output_norm(&c);
     output_logits(&c);
 }
 
@@ -510,13 +591,22 @@ void model_step(struct model *m, const struct step_token *tokens, size_t n)
     profile_begin(m);
     m->tokens = tokens;
     m->n_tokens = n;
-    m->n_logits = 0;
+    m->expert_bytes = 0;
+    m->n_logits = m->n_hidden = m->n_outputs = 0;
     for (size_t i = 0; i < n; i++) {
+        struct output_token o = { .token = i, .logits = NO_ROW, .hidden = NO_ROW };
         assert(tokens[i].id >= 0 && (size_t)tokens[i].id < m->config.vocab_size && tokens[i].position < m->n_ctx);
-        if (!tokens[i].wants_logits)
-            continue;
-        assert(m->n_logits < m->max_step_logits);
-        m->logit_tokens[m->n_logits++] = i;
+        if (tokens[i].wants_logits) {
+            assert(m->n_logits < m->max_step_logits);
+            m->logit_tokens[m->n_logits] = i;
+            o.logits = m->n_logits++;
+        }
+        if (tokens[i].wants_hidden) {
+            assert(m->n_hidden < m->max_step_hidden);
+            o.hidden = m->n_hidden++;
+        }
+        if (tokens[i].wants_logits || tokens[i].wants_hidden)
+            m->output_tokens[m->n_outputs++] = o;
     }
     attention_plan(m);
     pool_run(m->pool, step_worker, m);
@@ -527,6 +617,12 @@ const float *model_logits(const struct model *m, size_t i)
 {
     assert(i < m->n_logits);
     return m->logits + i * m->vocab_padded;
+}
+
+const float *model_hidden(const struct model *m, size_t i)
+{
+    assert(i < m->n_hidden);
+    return m->hidden + i * m->config.d_model;
 }
 
 const struct segment_stats *model_logit_stats(const struct model *m, size_t i, size_t *n_segments)

@@ -90,5 +90,6 @@ int gemm_choose(struct model *m, struct matrix *x)
     }
     if (scratch_bytes > m->matmul_scratch_bytes)
         m->matmul_scratch_bytes = scratch_bytes;
-    return m->gemm == GEMM_ONEDNN || m->gemm == GEMM_OPENBLAS ? choose_library(m, x) : 0;
+    /* F8_E4M3 stays with us: a library would get it as float32, four times the bytes and none of the arithmetic. */
+    return (m->gemm == GEMM_ONEDNN || m->gemm == GEMM_OPENBLAS) && x->type != DTYPE_F8_E4M3 ? choose_library(m, x) : 0;
 }

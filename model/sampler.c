@@ -210,16 +210,20 @@ static size_t block_length(size_t block, size_t n_vocab)
     return n_vocab - block * BLOCK < BLOCK ? n_vocab - block * BLOCK : BLOCK;
 }
 
-static double fill_masses(double *mass, const float *values, size_t n_vocab, float max, float temperature)
+/* Blocks of which nothing may be drawn, most where a grammar leaves few ids, have no mass. */
+static double fill_masses(const struct workspace *w, const float *values, size_t n_vocab, float max, float temperature)
 {
     double total = 0;
 
     for (size_t b = 0; b < n_blocks_of(n_vocab); b++) {
         float weight[BLOCK];
         const size_t n = block_length(b, n_vocab);
+        w->mass[b] = 0;
+        if (w->block_max[b] == -INFINITY)
+            continue;
         weigh(weight, values + b * BLOCK, n, max, temperature);
-        mass[b] = sum_of(weight, n);
-        total += mass[b];
+        w->mass[b] = sum_of(weight, n);
+        total += w->mass[b];
     }
     return total;
 }
@@ -380,6 +384,11 @@ static bool has_top_k(const struct sampling *s, size_t n_vocab)
     return s->top_k > 0 && (size_t)s->top_k < n_vocab;
 }
 
+bool sampling_filters(const struct sampling *s, size_t n_vocab)
+{
+    return s->temperature >= SAMPLER_GREEDY && (has_top_k(s, n_vocab) || s->top_p < 1 || s->min_p > 0);
+}
+
 /* Fill w->list with the ids that top-k, top-p and min-p leave: at least the best. */
 static size_t filter(const struct workspace *w, const struct sampling *s, const float *values, size_t n_vocab, float max)
 {
@@ -394,7 +403,7 @@ static size_t filter(const struct workspace *w, const struct sampling *s, const 
         n = keep_best(w->list, n, (double)s->top_k, true);
         mass = list_mass(w->list, n);
     } else if (use_p) {
-        mass = fill_masses(w->mass, values, n_vocab, max, temperature);
+        mass = fill_masses(w, values, n_vocab, max, temperature);
         n = gather_mass(w, values, n_vocab, (double)s->top_p * mass, max, temperature);
     } else {
         n = gather(w, values, n_vocab, floor_of_weight((double)s->min_p, max, temperature), max, temperature);
@@ -431,13 +440,25 @@ static int32_t find(const struct workspace *w, const float *values, size_t n_voc
     return -1;
 }
 
-static void forbid(float *values, size_t n_vocab, const uint64_t *allowed)
+/* The logits of the ids that are allowed; NULL: of all. Words of the mask are mostly all ids or none. */
+static void copy_allowed(float *values, const float *logits, size_t n_vocab, const uint64_t *allowed)
 {
-    for (size_t from = 0; from < n_vocab; from += 64) {
+    if (!allowed)
+        memcpy(values, logits, n_vocab * sizeof(*logits));
+    for (size_t from = 0; allowed && from < n_vocab; from += 64) {
         const uint64_t bits = allowed[from / 64];
         const size_t n = n_vocab - from < 64 ? n_vocab - from : 64;
-        for (size_t i = 0; i < n && bits != UINT64_MAX; i++)
-            values[from + i] = bits >> i & 1 ? values[from + i] : -INFINITY;
+        if (bits == UINT64_MAX) {
+            memcpy(values + from, logits + from, n * sizeof(*logits));
+            continue;
+        }
+        for (size_t i = 0; i < n; i++)
+            values[from + i] = -INFINITY;
+        for (uint64_t left = bits; left; left &= left - 1) {
+            const size_t i = (size_t)__builtin_ctzll(left);
+            if (i < n)
+                values[from + i] = logits[from + i];
+        }
     }
 }
 
@@ -446,7 +467,7 @@ int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_voc
                      const uint64_t *allowed, void *scratch)
 {
     const bool penalties = s->repetition_penalty != 1 || s->presence_penalty != 0 || s->frequency_penalty != 0;
-    const bool changed = penalties || s->n_bias > 0 || n_banned > 0 || allowed, greedy = s->temperature < 1e-5f;
+    const bool changed = penalties || s->n_bias > 0 || n_banned > 0 || allowed, greedy = s->temperature < SAMPLER_GREEDY;
     const struct workspace w = split_scratch(scratch, n_vocab);
     const float *values = logits;
     float max = -INFINITY;
@@ -456,7 +477,7 @@ int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_voc
     if (greedy && !changed)
         return norm.argmax;
     if (changed) {
-        memcpy(w.values, logits, n_vocab * sizeof(*logits));
+        copy_allowed(w.values, logits, n_vocab, allowed);
         for (size_t i = 0; i < s->n_bias; i++) {
             if ((uint32_t)s->bias[i].id < n_vocab)
                 w.values[s->bias[i].id] += s->bias[i].bias;
@@ -467,8 +488,6 @@ int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_voc
             if ((uint32_t)banned[i] < n_vocab)
                 w.values[banned[i]] = -INFINITY;
         }
-        if (allowed)
-            forbid(w.values, n_vocab, allowed);
         values = w.values;
     }
     for (size_t b = 0; b < n_blocks_of(n_vocab); b++) {
@@ -481,10 +500,10 @@ int32_t sampler_draw(const struct sampling *s, const float *logits, size_t n_voc
         return find(&w, values, n_vocab, max);
 
     const double u = sampler_uniform(s->seed, s->choice, position);
-    if (has_top_k(s, n_vocab) || s->top_p < 1 || s->min_p > 0) {
+    if (sampling_filters(s, n_vocab)) {
         const size_t n = filter(&w, s, values, n_vocab, max);
         return draw_from_list(w.list, n, u * list_mass(w.list, n));
     }
-    const double total = fill_masses(w.mass, values, n_vocab, max, s->temperature);
+    const double total = fill_masses(&w, values, n_vocab, max, s->temperature);
     return draw_from_blocks(w.mass, u * total, values, n_vocab, max, s->temperature);
 }

@@ -1,9 +1,9 @@
 /*
  * sampler.h - logits to a token. Order: ids that are not allowed, logit bias, penalties, temperature, top-k, top-p, min-p, draw.
  *
- * Every draw is numbered by (seed, choice, position): a counter-based generator without state, so that a replay draws the
- * same numbers whatever else ran. Ties break to the lower id; probabilities accumulate in id order, in double (without filters:
- * blocks of 256 ids first).
+ * Every draw is numbered by (seed, choice, position), a second one at the same position by SAMPLER_SECOND_DRAW too: a counter-based
+ * generator without state, so that a replay draws the same numbers whatever else ran. Ties break to the lower id; probabilities accumulate
+ * in id order, in double (without filters: blocks of 256 ids first).
  * Logprobs are the log-softmax of the raw logits, from the statistics of the vocabulary segments merged in id order.
  */
 #ifndef FOURWAY_MODEL_SAMPLER_H
@@ -16,11 +16,13 @@
 #include "kernels/kernels.h"
 
 enum { SAMPLER_MAX_TOP = 20 };
+#define SAMPLER_SECOND_DRAW ((uint64_t)1 << 63)
+#define SAMPLER_GREEDY 1e-5f        /* temperatures below it */
 
 struct logit_bias { int32_t id; float bias; };      /* -INFINITY: never */
 
 struct sampling {
-    float temperature;          /* < 1e-5: greedy */
+    float temperature;          /* < SAMPLER_GREEDY: greedy */
     int32_t top_k;              /* <= 0: off */
     float top_p;                /* (0, 1]; 1: off */
     float min_p;                /* [0, 1]; 0: off */
@@ -31,6 +33,9 @@ struct sampling {
     const struct logit_bias *bias;
     size_t n_bias;
 };
+
+/* Only some of the ids that are allowed may be drawn: the best, or those that together have enough. */
+bool sampling_filters(const struct sampling *s, size_t n_vocab);
 
 struct token_logprob { int32_t id; float logprob; };
 
@@ -48,8 +53,8 @@ void sampler_top(const float *logits, size_t n_vocab, struct logits_norm norm, s
 float sampler_logprob(const float *logits, struct logits_norm norm, int32_t id);
 
 /*
- * Choose the token at `position` (index in the sequence, prompt included). tokens[n_tokens]: prompt and generated so far, the first
- * n_prompt of them the prompt (for penalties). banned[n_banned]: ids that may not be drawn here (end tokens before min_tokens).
+ * Choose the token at `position` (index in the sequence, prompt included; with SAMPLER_SECOND_DRAW: once more). tokens[n_tokens]: prompt
+ * and generated so far, the first n_prompt of them the prompt (for penalties). banned[n_banned]: ids that may not be drawn here (end tokens before min_tokens).
  * allowed: a bit for each id that may be, in words of 64 ids; NULL: all.
  * scratch: sampler_scratch_bytes(n_vocab), a multiple of 64; aligned to 8. Ids in bias and banned that do not exist are ignored.
  * Returns the id, or -1 when every id is banned or norm.log_sum_exp is NaN.

@@ -12,8 +12,8 @@
 #include "server/api_internal.h"
 #include "server/json_read.h"
 
-/* The text of a content array. Its parts are joined by newlines, as vLLM and llama-server do. */
-static int join_parts(const char *param, const json_t *parts, struct buf *text, struct api_error *e)
+/* Parts are joined by newlines, as vLLM and llama-server do. */
+int api_join_text(const char *param, const json_t *parts, const char *const *types, struct buf *text, struct api_error *e)
 {
     for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *part = json_array_get(parts, i);
@@ -22,10 +22,14 @@ static int join_parts(const char *param, const json_t *parts, struct buf *text, 
         if (!json_is_object(part))
             return fields_wrong_type(e, at, "an object", part);
         const char *type = json_string_value(json_object_get(part, "type"));
+        const char *const *known = types;
         if (!type)
             return api_error_set(e, API_INVALID_VALUE, at, "%s.type must be a string", at);
-        if (strcmp(type, "text") != 0)
-            return api_error_set(e, API_UNSUPPORTED_CONTENT, at, "content of type \"%.64s\" is not supported: only text", type);
+        while (*known && strcmp(type, *known) != 0)
+            known++;
+        if (!*known)
+            return api_error_set(e, API_UNSUPPORTED_CONTENT, at, "%s: content of type \"%.64s\" is not supported: only text", at,
+                                 type);
         const json_t *part_text = json_object_get(part, "text");
         if (!json_is_string(part_text))
             return api_error_set(e, API_INVALID_VALUE, at, "%s.text must be a string", at);
@@ -36,8 +40,25 @@ static int join_parts(const char *param, const json_t *parts, struct buf *text, 
     return text->failed ? api_error_internal(e, -ENOMEM) : 0;
 }
 
-static int set_content(const char *param, const json_t *message, json_t *to, struct api_error *e)
+json_t *api_add_message(json_t *list, const char *role, const struct buf *text)
 {
+    json_t *message = json_object();
+    json_t *content = text ? json_stringn(text->data ? text->data : "", text->len) : json_null();
+
+    if (json_object_set_new(message, "role", json_string(role)) || json_object_set(message, "content", content) ||
+        json_array_append(list, message)) {
+        json_decref(message);
+        message = NULL;
+    }
+    json_decref(content);
+    json_decref(message);
+    return message;
+}
+
+/* null, which comes with calls, is an empty text to templates that join or loop over it; some tell the two apart (as_sent). */
+static int set_content(bool as_sent, const char *param, const json_t *message, json_t *to, struct api_error *e)
+{
+    static const char *const types[] = { "text", NULL };
     json_t *content = json_object_get(message, "content");
     struct buf text = { 0 };
     int err = 0;
@@ -47,23 +68,25 @@ static int set_content(const char *param, const json_t *message, json_t *to, str
     if (!content || json_is_null(content)) {
         if (!json_array_size(json_object_get(message, "tool_calls")))
             return api_error_set(e, API_INVALID_VALUE, param, "%s is required", param);
-        return json_object_set_new(to, "content", json_null()) ? api_error_internal(e, -ENOMEM) : 0;
+        return json_object_set_new(to, "content", as_sent ? json_null() : json_string("")) ? api_error_internal(e, -ENOMEM) : 0;
     }
     if (!json_is_array(content))
         return fields_wrong_type(e, param, "a string or an array of parts", content);
-    err = join_parts(param, content, &text, e);
+    err = api_join_text(param, content, types, &text, e);
     if (!err && json_object_set_new(to, "content", json_stringn(text.data ? text.data : "", text.len)))
         err = api_error_internal(e, -ENOMEM);
     buf_free(&text);
     return err;
 }
 
-/* Arguments are JSON in a string; templates want the object. What is no object stays a string. */
-static json_t *call_arguments(json_t *arguments)
+/* Arguments are JSON in a string; most templates want the object. What is no object stays a string. */
+static json_t *call_arguments(bool as_sent, json_t *arguments)
 {
     struct json_read_error why;
     json_t *object = NULL;
 
+    if (as_sent)
+        return json_incref(arguments);
     if (json_is_string(arguments) && json_read(json_string_value(arguments), json_string_length(arguments), &object, &why) == 0) {
         if (json_is_object(object))
             return object;
@@ -72,7 +95,7 @@ static json_t *call_arguments(json_t *arguments)
     return json_incref(arguments);
 }
 
-static int set_tool_calls(const char *param, const json_t *calls, json_t *to, struct api_error *e)
+static int set_tool_calls(bool as_sent, const char *param, const json_t *calls, json_t *to, struct api_error *e)
 {
     if (!json_is_array(calls))
         return fields_wrong_type(e, param, "an array", calls);
@@ -89,7 +112,7 @@ static int set_tool_calls(const char *param, const json_t *calls, json_t *to, st
             break;
         }
         json_t *copy = json_pack("{s:O?, s:s, s:{s:O, s:o}}", "id", json_object_get(call, "id"), "type", "function", "function",
-                                 "name", name, "arguments", arguments ? call_arguments(arguments) : json_object());
+                                 "name", name, "arguments", arguments ? call_arguments(as_sent, arguments) : json_object());
         if (!copy || json_array_append_new(list, copy))
             err = api_error_internal(e, -ENOMEM);
     }
@@ -133,11 +156,13 @@ static int read_message(const struct api_body *b, size_t i, const json_t *messag
         return api_error_internal(e, -ENOMEM);
 
     snprintf(at, sizeof(at), "%s.content", param);
-    int err = set_content(at, message, to, e);
+    const struct tool_syntax *syntax = b->served->template_knows_tools ? b->served->tool_syntax : NULL;
+    const bool as_sent = syntax && syntax->history_as_sent;
+    int err = set_content(as_sent, at, message, to, e);
     const json_t *calls = json_object_get(message, "tool_calls");
     snprintf(at, sizeof(at), "%s.tool_calls", param);
     if (!err && calls && !json_is_null(calls))
-        err = set_tool_calls(at, calls, to, e);
+        err = set_tool_calls(as_sent, at, calls, to, e);
     if (!err)
         err = set_text_field(param, message, "name", to, e);
     if (!err)
@@ -147,16 +172,32 @@ static int read_message(const struct api_body *b, size_t i, const json_t *messag
     return err;
 }
 
-static int read_messages(const struct api_body *b, json_t *list, struct api_error *e)
+const char *api_needed_text(const char *param, const json_t *object, const char *name, struct api_error *e)
 {
-    int err = 0;
+    const char *text = json_string_value(json_object_get(object, name));
+    char at[160];
 
+    snprintf(at, sizeof(at), "%s.%s", param, name);
+    if (!text)
+        api_error_set(e, API_INVALID_VALUE, at, "%s must be a string", at);
+    return text;
+}
+
+int api_check_messages(const struct api_body *b, struct api_error *e)
+{
     if (!b->messages)
         return api_error_set(e, API_INVALID_VALUE, "messages", "messages is required");
     if (!json_is_array(b->messages))
         return fields_wrong_type(e, "messages", "an array", b->messages);
     if (!json_array_size(b->messages))
         return api_error_set(e, API_INVALID_VALUE, "messages", "messages is empty");
+    return 0;
+}
+
+static int read_messages(const struct api_body *b, json_t *list, struct api_error *e)
+{
+    int err = api_check_messages(b, e);
+
     for (size_t i = 0; i < json_array_size(b->messages) && !err; i++) {
         json_t *to = json_object();
         err = to ? read_message(b, i, json_array_get(b->messages, i), to, e) : api_error_internal(e, -ENOMEM);
@@ -210,7 +251,7 @@ static int cut_after_last(const json_t *messages, struct buf *text, struct buf *
     size_t at;
 
     if (!content)
-        return api_error_set(e, API_INVALID_VALUE, "messages", "continue_final_message needs a last message with text");
+        return api_error_set(e, API_INVALID_VALUE, "continue_final_message", "continue_final_message needs a last message with text");
     const char *from = content + strspn(content, blank);
     const size_t n = strlen(from);
     size_t trimmed = n;
@@ -230,9 +271,11 @@ int api_render(struct api_body *b, struct buf *text, struct buf *literal, struct
 {
     enum { LEAST_OUTPUT = 1 << 20 };
     const struct tokenizer *t = b->served->tokenizer;
+    const char *param = api_prompt_param(b->request->route);
     json_t *messages = json_array();
     json_t *vars = json_object();
     struct template_error why = { .line = 0 };
+    struct api_tools tools = { 0 };
     int err;
 
     if (!messages || !vars) {
@@ -240,11 +283,16 @@ int api_render(struct api_body *b, struct buf *text, struct buf *literal, struct
         goto out;
     }
     err = read_messages(b, messages, e);
+    if (!err)
+        err = api_tools_read(&tools, b, e);
+    if (!err && !b->served->template_knows_tools)
+        err = api_tools_tell(&tools, b, &messages, e);
     if (err)
         goto out;
     if ((b->template_kwargs && json_object_update(vars, (json_t *)b->template_kwargs)) ||
         (b->reasoning_effort && json_object_set_new(vars, "reasoning_effort", json_string(b->reasoning_effort))) ||
-        json_object_set(vars, "messages", messages) || json_object_set_new(vars, "tools", json_null()) ||
+        json_object_set(vars, "messages", messages) ||
+        json_object_set_new(vars, "tools", tools.list ? json_incref(tools.list) : json_null()) ||
         json_object_set_new(vars, "documents", json_null()) ||
         json_object_set_new(vars, "add_generation_prompt", json_boolean(b->add_generation_prompt)) ||
         json_object_set_new(vars, "bos_token", special_text(t, tokenizer_bos(t))) ||
@@ -256,12 +304,15 @@ int api_render(struct api_body *b, struct buf *text, struct buf *literal, struct
     const struct template_options options = { .max_output = most > LEAST_OUTPUT ? most : LEAST_OUTPUT };
     err = chat_template_render(b->served->chat_template, vars, &options, text, literal, &why);
     if (err == -EINVAL)
-        api_error_set(e, why.limit == 1 ? API_TEMPLATE_LIMIT : API_INVALID_VALUE, "messages", "chat template: %s", why.message);
+        api_error_set(e, why.limit == 1 ? API_TEMPLATE_LIMIT : API_INVALID_VALUE, param, "chat template: %s", why.message);
     else if (err)
         api_error_internal(e, err);
     else if (b->continue_final)
         err = cut_after_last(messages, text, literal, e);
+    if (!err)
+        err = api_tools_apply(&tools, b, text, literal, e);
 out:
+    api_tools_free(&tools);
     json_decref(messages);
     json_decref(vars);
     return err;
@@ -280,10 +331,10 @@ int api_read_chat(struct api_body *b, struct api_error *e)
     }
     if (!err) {
         r->n_prompts = 1;
-        err = api_encode(b->served, text.data ? text.data : "", text.len, (const uint8_t *)literal.data, false, r->prompts, e);
+        err = api_encode(b->served, "messages", text.data ? text.data : "", text.len, (const uint8_t *)literal.data, false, r->prompts, e);
     }
     if (!err && !r->prompts->n)
-        err = api_error_set(e, API_INVALID_VALUE, "messages", "the chat template gives no tokens for these messages");
+        err = api_error_set(e, API_INVALID_VALUE, api_prompt_param(r->route), "the chat template gives no tokens for these messages");
     buf_free(&text);
     buf_free(&literal);
     return err;

@@ -8,7 +8,7 @@
 
 #include "server/json_write.h"
 
-static const struct { int status; const char *type, *code; } table[] = {
+static const struct api_error_kind table[] = {
     [0] = { 500, "server_error", "internal_error" },
     [API_INVALID_JSON] = { 400, "invalid_request_error", "invalid_json" },
     [API_INVALID_VALUE] = { 400, "invalid_request_error", "invalid_value" },
@@ -56,6 +56,11 @@ int api_error_internal(struct api_error *e, int err)
     return err;
 }
 
+const struct api_error_kind *api_error_kind(int code)
+{
+    return (size_t)code < sizeof(table) / sizeof(table[0]) ? &table[code] : NULL;
+}
+
 int api_error_status(const struct api_error *e)
 {
     return table[e->code].status;
@@ -71,4 +76,32 @@ void api_error_write(const struct api_error *e, struct buf *out)
     if (e->has_context)
         buf_printf(out, ",\"n_prompt_tokens\":%" PRIu64 ",\"n_ctx\":%" PRIu64, e->n_prompt_tokens, e->n_ctx);
     buf_puts(out, "}}");
+}
+
+const char *api_error_code(const struct api_error *e)
+{
+    return table[e->code].code;
+}
+
+/* Anthropic has fewer types than we have codes; the status decides. */
+static const char *anthropic_type(int status)
+{
+    static const struct { int status; const char *type; } types[] = {
+        { 401, "authentication_error" }, { 403, "permission_error" }, { 404, "not_found_error" }, { 413, "request_too_large" },
+        { 429, "rate_limit_error" }, { 500, "api_error" }, { 501, "api_error" }, { 503, "overloaded_error" }, { 504, "timeout_error" },
+    };
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (types[i].status == status)
+            return types[i].type;
+    return "invalid_request_error";
+}
+
+void api_error_write_anthropic(const struct api_error *e, const char *request_id, struct buf *out)
+{
+    buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", anthropic_type(api_error_status(e)));
+    json_write_string(out, e->message);
+    buf_puts(out, "},\"request_id\":");
+    json_write_string(out, request_id);
+    buf_putc(out, '}');
 }

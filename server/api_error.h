@@ -55,7 +55,16 @@ int api_error_internal(struct api_error *e, int err);
 
 int api_error_status(const struct api_error *e);
 
+/* What the table says of a code, from 1; NULL after the last. */
+struct api_error_kind { int status; const char *type, *code; };
+const struct api_error_kind *api_error_kind(int code);
+
 /* The object {"error":{...}} appended to out. */
 void api_error_write(const struct api_error *e, struct buf *out);
+
+/* The same as {"type":"error","error":{"type","message"},"request_id"}, which clients of Anthropic's interface parse. */
+void api_error_write_anthropic(const struct api_error *e, const char *request_id, struct buf *out);
+
+const char *api_error_code(const struct api_error *e);      /* invalid_value, ... */
 
 #endif

@@ -15,13 +15,17 @@
 
 #define AT(member) offsetof(struct api_body, member)
 #define BOTH (API_COMPLETIONS | API_CHAT)
+#define TOKENS (BOTH | API_EMBEDDINGS)      /* whatever the engine computes */
 #define TEMPLATE (API_CHAT | API_APPLY_TEMPLATE)
 #define INT32_MOST 2147483647.0
 
 static const struct field table[] = {
     /* name, type, routes, where, least, most, above, check */
-    { "model", FIELD_STRING, BOTH | API_APPLY_TEMPLATE, AT(model), 0, 0, false, NULL },
+    { "model", FIELD_STRING, TOKENS | API_APPLY_TEMPLATE, AT(model), 0, 0, false, NULL },
     { "prompt", FIELD_ANY, API_COMPLETIONS, AT(prompt), 0, 0, false, NULL },
+    { "input", FIELD_ANY, API_EMBEDDINGS, AT(prompt), 0, 0, false, NULL },
+    { "encoding_format", FIELD_STRING, API_EMBEDDINGS, NO_OFFSET, 0, 0, false, api_check_encoding_format },
+    { "dimensions", FIELD_INTEGER, API_EMBEDDINGS, NO_OFFSET, 1, INT32_MOST, false, api_check_dimensions },
     { "messages", FIELD_ANY, TEMPLATE, AT(messages), 0, 0, false, NULL },
     { "max_tokens", FIELD_INTEGER, BOTH, AT(max_tokens), 0, INT32_MOST, false, NULL },
     { "max_completion_tokens", FIELD_INTEGER, API_CHAT, AT(max_completion_tokens), 1, INT32_MOST, false, NULL },
@@ -46,24 +50,30 @@ static const struct field table[] = {
     { "stream", FIELD_BOOL, BOTH, AT(stream), 0, 0, false, NULL },
     { "stream_options", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_stream_options },
     { "response_format", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_response_format },
-    { "truncate_prompt_tokens", FIELD_INTEGER, BOTH, AT(truncate), -1, INT32_MOST, false, api_check_truncate },
+    { "structured_outputs", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_structured_outputs },
+    { "grammar", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_grammar },
+    { "guided_json", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_guided_json },
+    { "guided_regex", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_guided_regex },
+    { "guided_choice", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_guided_choice },
+    { "guided_grammar", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_check_grammar },
+    { "truncate_prompt_tokens", FIELD_INTEGER, TOKENS, AT(truncate), -1, INT32_MOST, false, api_check_truncate },
     { "return_token_ids", FIELD_BOOL, BOTH, AT(return_token_ids), 0, 0, false, NULL },
     { "return_tokens_as_token_ids", FIELD_BOOL, BOTH, AT(tokens_as_ids), 0, 0, false, NULL },
-    { "cache_salt", FIELD_STRING, BOTH, AT(cache_salt), 0, 0, false, api_check_cache_salt },
-    { "priority", FIELD_INTEGER, BOTH, AT(priority), -INT32_MOST - 1, INT32_MOST, false, NULL },
-    { "timeout", FIELD_NUMBER, BOTH, AT(timeout_s), 0.1, 86400, false, NULL },
+    { "cache_salt", FIELD_STRING, TOKENS, AT(cache_salt), 0, 0, false, api_check_cache_salt },
+    { "priority", FIELD_INTEGER, TOKENS, AT(priority), -INT32_MOST - 1, INT32_MOST, false, NULL },
+    { "timeout", FIELD_NUMBER, TOKENS, AT(timeout_s), 0.1, 86400, false, NULL },
     { "timings_per_token", FIELD_BOOL, BOTH, AT(timings_per_token), 0, 0, false, NULL },
     { "return_progress", FIELD_BOOL, BOTH, AT(progress), 0, 0, false, NULL },
     { "sse_ping_interval", FIELD_NUMBER, BOTH, AT(ping_s), 0, 3600, false, NULL },
-    { "request_id", FIELD_STRING, BOTH, AT(request_id), 0, 0, false, NULL },
+    { "request_id", FIELD_STRING, TOKENS, AT(request_id), 0, 0, false, NULL },
     { "echo", FIELD_BOOL, API_COMPLETIONS, AT(echo), 0, 0, false, NULL },
     { "logprobs", FIELD_INTEGER, API_COMPLETIONS, AT(logprobs), 0, API_MAX_LOGPROBS, false, NULL },
-    { "add_special_tokens", FIELD_BOOL, API_COMPLETIONS | API_APPLY_TEMPLATE, AT(add_special_tokens), 0, 0, false, NULL },
+    { "add_special_tokens", FIELD_BOOL, API_COMPLETIONS | API_APPLY_TEMPLATE | API_EMBEDDINGS, AT(add_special_tokens), 0, 0, false, NULL },
     { "logprobs", FIELD_BOOL, API_CHAT, AT(chat_logprobs), 0, 0, false, NULL },
     { "top_logprobs", FIELD_INTEGER, API_CHAT, AT(top_logprobs), 0, API_MAX_LOGPROBS, false, NULL },
-    { "tools", FIELD_ANY, TEMPLATE, NO_OFFSET, 0, 0, false, api_check_tools },
-    { "tool_choice", FIELD_ANY, TEMPLATE, NO_OFFSET, 0, 0, false, api_check_tool_choice },
-    { "parallel_tool_calls", FIELD_BOOL, TEMPLATE, NO_OFFSET, 0, 0, false, NULL },
+    { "tools", FIELD_ANY, TEMPLATE, AT(tools), 0, 0, false, NULL },
+    { "tool_choice", FIELD_ANY, TEMPLATE, AT(tool_choice), 0, 0, false, NULL },
+    { "parallel_tool_calls", FIELD_BOOL, TEMPLATE, AT(parallel_tool_calls), 0, 0, false, NULL },
     { "reasoning_effort", FIELD_STRING, TEMPLATE, AT(reasoning_effort), 0, 0, false, api_check_reasoning_effort },
     { "chat_template_kwargs", FIELD_ANY, TEMPLATE, AT(template_kwargs), 0, 0, false, api_check_template_kwargs },
     { "add_generation_prompt", FIELD_BOOL, TEMPLATE, AT(add_generation_prompt), 0, 0, false, api_check_generation_prompt },
@@ -74,10 +84,8 @@ static const struct field table[] = {
     { "prompt_embeds", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_refuse },
     { "chat_template", FIELD_ANY, TEMPLATE, NO_OFFSET, 0, 0, false, api_refuse },     /* CVE-2025-61620 */
     { "use_beam_search", FIELD_BOOL, BOTH, NO_OFFSET, 0, 0, false, api_not_built },
-    { "structured_outputs", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_not_built },
-    { "grammar", FIELD_ANY, BOTH, NO_OFFSET, 0, 0, false, api_not_built },
 
-    { "user", FIELD_IGNORED, BOTH, NO_OFFSET, 0, 0, false, NULL },
+    { "user", FIELD_IGNORED, TOKENS, NO_OFFSET, 0, 0, false, NULL },
     { "safety_identifier", FIELD_IGNORED, BOTH, NO_OFFSET, 0, 0, false, NULL },
     { "metadata", FIELD_IGNORED, BOTH, NO_OFFSET, 0, 0, false, NULL },
     { "store", FIELD_IGNORED, BOTH, NO_OFFSET, 0, 0, false, NULL },
@@ -97,6 +105,8 @@ static const struct field table[] = {
     { "samplers", FIELD_WARNED, BOTH, NO_OFFSET, 0, 0, false, NULL },
     { "lora", FIELD_WARNED, BOTH, NO_OFFSET, 0, 0, false, NULL },
 };
+
+const struct field_table api_fields = { table, sizeof(table) / sizeof(table[0]) };
 
 int api_parse_object(const char *body, size_t n, json_t **object, struct api_error *e)
 {
@@ -125,7 +135,15 @@ void api_body_init(struct api_body *b, const struct api_model *served, size_t n_
         .temperature = (double)d->temperature, .top_p = (double)d->top_p, .min_p = (double)d->min_p,
         .repetition_penalty = (double)d->repetition_penalty, .ping_s = -1,
         .add_special_tokens = true, .skip_special = true, .add_generation_prompt = true,
+        .parallel_tool_calls = true,
     };
+}
+
+void api_body_free(struct api_body *b)
+{
+    json_decref(b->dialog);
+    json_decref(b->kwargs);
+    json_decref(b->choice);
 }
 
 static int check_model(struct api_body *b, struct api_error *e)
@@ -148,8 +166,14 @@ static int check_model(struct api_body *b, struct api_error *e)
 
 int api_body_read(struct api_body *b, enum api_route route, const json_t *object, struct api_error *e)
 {
+    const struct field_table *t = &api_fields;
+
     b->request->route = route;
-    int err = fields_read(table, sizeof(table) / sizeof(table[0]), route, "", object, b, e);
+    if (route == API_RESPONSES)
+        t = &api_responses_fields;
+    else if (route == API_MESSAGES || route == API_COUNT_TOKENS)
+        t = &api_messages_fields;
+    int err = fields_read(t->fields, t->n, route, "", object, b, e);
     if (err)
         return err;
     if (b->continue_final && b->add_generation_prompt) {
@@ -168,10 +192,10 @@ static int check_together(struct api_body *b, struct api_error *e)
                              (long long)b->best_of);
     if (b->top_logprobs && !b->chat_logprobs)
         return api_error_set(e, API_INVALID_VALUE, "top_logprobs", "top_logprobs needs \"logprobs\": true");
-    if (b->max_completion_tokens >= 0)
-        b->max_tokens = b->max_completion_tokens;
     if (b->max_tokens == 0 && !b->echo)
         return api_error_set(e, API_INVALID_VALUE, "max_tokens", "max_tokens must be at least 1, got 0 (0 needs echo)");
+    if (b->max_completion_tokens >= 0)
+        b->max_tokens = b->max_completion_tokens;
     if (b->max_tokens >= 0 && b->min_tokens > b->max_tokens)
         return api_error_set(e, API_INVALID_VALUE, "min_tokens", "min_tokens must be at most max_tokens (%lld), got %lld",
                              (long long)b->max_tokens, (long long)b->min_tokens);
@@ -251,12 +275,27 @@ static int fill_request(struct api_body *b)
     r->skip_special = b->skip_special;
     r->return_token_ids = b->return_token_ids;
     r->tokens_as_ids = b->tokens_as_ids;
+    r->base64 = b->base64;
+    r->both_reasoning_fields = b->served->both_reasoning_fields;
     if (b->cache_salt) {
         const XXH128_hash_t hash = XXH3_128bits(b->cache_salt, strlen(b->cache_salt));
         r->salt = (struct kv_salt){ { hash.low64, hash.high64 } };
     }
     copy_label(r->label, sizeof(r->label), b->request_id);
     return set_end_ids(b);
+}
+
+static int read_prompts(struct api_body *b, struct api_error *e)
+{
+    int err = 0;
+
+    if (b->request->route == API_COMPLETIONS || b->request->route == API_EMBEDDINGS)
+        return api_read_prompts(b, e);
+    if (b->request->route == API_RESPONSES)
+        err = api_responses_dialog(b, e);
+    else if (b->request->route == API_MESSAGES)
+        err = api_messages_dialog(b, e);
+    return err ? err : api_read_chat(b, e);
 }
 
 int api_read(struct api_request **out, enum api_route route, const struct api_model *model, size_t n_ctx,
@@ -269,11 +308,11 @@ int api_read(struct api_request **out, enum api_route route, const struct api_mo
     *out = NULL;
     if (!r)
         return api_error_internal(e, -ENOMEM);
+    api_body_init(&b, model, n_ctx, r);
+    b.body_bytes = n;
     int err = api_parse_object(text, n, &object, e);
     if (err)
         goto out;
-    api_body_init(&b, model, n_ctx, r);
-    b.body_bytes = n;
     err = api_body_read(&b, route, object, e);
     if (!err)
         err = check_together(&b, e);
@@ -284,10 +323,11 @@ int api_read(struct api_request **out, enum api_route route, const struct api_mo
         api_error_internal(e, err);
         goto out;
     }
-    err = route == API_CHAT ? api_read_chat(&b, e) : api_read_prompts(&b, e);
+    err = read_prompts(&b, e);
     if (!err)
         err = api_budget(&b, e);
 out:
+    api_body_free(&b);
     json_decref(object);
     if (err)
         api_request_free(r);
@@ -305,9 +345,14 @@ void api_request_free(struct api_request *r)
         free(r->prompts[i].text);
     }
     free(r->prompts);
+    for (size_t i = 0; i < r->message.n_names; i++)
+        free(r->message.names[i]);
+    free(r->message.names);
     free(r->end_ids);
     free(r->grammar);
     free((struct logit_bias *)r->sampling.bias);
     stop_set_free(&r->stop);
+    if (r->own)
+        r->free_own(r->own);
     free(r);
 }

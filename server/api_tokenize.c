@@ -27,6 +27,14 @@ static const struct field tokenize_table[] = {
     { "with_pieces", FIELD_BOOL, 1, offsetof(struct tokenize_body, with_pieces), 0, 0, false, NULL },
 };
 
+const struct field_table api_tokenize_fields = { tokenize_table, sizeof(tokenize_table) / sizeof(tokenize_table[0]) };
+
+static const struct field detokenize_table[] = {
+    { "tokens", FIELD_ANY, 1, 0, 0, 0, false, NULL },
+};
+
+const struct field_table api_detokenize_fields = { detokenize_table, 1 };
+
 static const char *text_of(const struct buf *b)
 {
     return b->data ? b->data : "";
@@ -70,7 +78,7 @@ static int encode_chat(const struct api_model *m, const json_t *object, size_t b
 
     int err = render_chat(m, object, body_bytes, &text, &literal, &add, e);
     if (!err)
-        err = api_encode(m, text_of(&text), text.len, (const uint8_t *)literal.data, add, &p, e);
+        err = api_encode(m, "messages", text_of(&text), text.len, (const uint8_t *)literal.data, add, &p, e);
     buf_free(&text);
     buf_free(&literal);
     *ids = (struct token_ids){ .ids = p.ids, .n = p.n };
@@ -129,7 +137,7 @@ int api_tokenize(const struct api_model *m, size_t n_ctx, const char *body, size
 
     int err = api_parse_object(body, n, &object, e);
     if (!err)
-        err = fields_read(tokenize_table, sizeof(tokenize_table) / sizeof(tokenize_table[0]), 1, "", object, &b, e);
+        err = fields_read(tokenize_table, api_tokenize_fields.n, 1, "", object, &b, e);
     if (!err && (b.prompt != NULL) + (b.content != NULL) + (b.messages != NULL) != 1)
         err = api_error_set(e, API_INVALID_VALUE, "prompt", "exactly one of prompt, messages and content must be given");
     if (err)
@@ -168,10 +176,11 @@ int api_detokenize(const struct api_model *m, const char *body, size_t n, struct
     int err = api_parse_object(body, n, &object, e);
     if (err)
         return err;
-    const json_t *tokens = json_object_get(object, "tokens");
-    if (!json_is_array(tokens))
+    const json_t *tokens = NULL;
+    err = fields_read(detokenize_table, 1, 1, "", object, &tokens, e);
+    if (!err && !json_is_array(tokens))
         err = api_error_set(e, API_INVALID_VALUE, "tokens", "tokens must be an array of token ids");
-    else
+    if (!err)
         err = api_token_ids(m, "tokens", tokens, &ids, &n_ids, e);
     json_decref(object);
     if (err)

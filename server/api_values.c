@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "server/api_internal.h"
-#include "server/schema.h"
 
 int api_token_id(const struct api_model *served, const char *param, const json_t *value, int32_t *id, struct api_error *e)
 {
@@ -201,88 +200,20 @@ int api_check_logit_bias(void *body, const char *param, const json_t *value, str
     return 0;
 }
 
+static const struct field stream_options_table[] = {
+    { "include_usage", FIELD_BOOL, 1, offsetof(struct api_body, include_usage), 0, 0, false, NULL },
+    { "continuous_usage_stats", FIELD_BOOL, 1, offsetof(struct api_body, continuous_usage), 0, 0, false, NULL },
+};
+
+const struct field_table api_stream_options_fields = {
+    stream_options_table, sizeof(stream_options_table) / sizeof(stream_options_table[0])
+};
+
 int api_check_stream_options(void *body, const char *param, const json_t *value, struct api_error *e)
 {
-    static const struct field table[] = {
-        { "include_usage", FIELD_BOOL, 1, offsetof(struct api_body, include_usage), 0, 0, false, NULL },
-        { "continuous_usage_stats", FIELD_BOOL, 1, offsetof(struct api_body, continuous_usage), 0, 0, false, NULL },
-    };
     if (!json_is_object(value))
         return fields_wrong_type(e, param, "an object", value);
-    return fields_read(table, sizeof(table) / sizeof(table[0]), 1, "stream_options.", value, body, e);
-}
-
-/* The grammar of `schema`, found at `param`; NULL: any object. */
-static int set_grammar(struct api_body *b, const char *param, const json_t *schema, struct api_error *e)
-{
-    struct schema_error why;
-    int err = schema_compile(schema, &b->request->grammar, &why);
-
-    if (err == -EINVAL)
-        return api_error_set(e, API_INVALID_SCHEMA, param, "%s: %s", param, why.message);
-    return err ? api_error_internal(e, err) : 0;
-}
-
-static int read_json_schema(struct api_body *b, const json_t *value, struct api_error *e)
-{
-    static const char *const param = "response_format.json_schema.schema";
-    const json_t *outer = json_object_get(value, "json_schema"), *schema = json_object_get(outer, "schema");
-    const json_t *name = json_object_get(outer, "name"), *strict = json_object_get(outer, "strict");
-
-    if (!outer || !json_is_object(outer))
-        return api_error_set(e, API_INVALID_VALUE, "response_format.json_schema", "response_format.json_schema must be an object");
-    if (!schema || json_is_null(schema))
-        return api_error_set(e, API_INVALID_VALUE, param, "%s is missing", param);
-    if (name && !json_is_null(name) && !json_is_string(name))
-        return fields_wrong_type(e, "response_format.json_schema.name", "a string", name);
-    if (strict && !json_is_null(strict) && !json_is_boolean(strict))
-        return fields_wrong_type(e, "response_format.json_schema.strict", "true or false", strict);
-    return set_grammar(b, param, schema, e);
-}
-
-int api_check_response_format(void *body, const char *param, const json_t *value, struct api_error *e)
-{
-    const json_t *schema = json_object_get(value, "schema");
-    if (!json_is_object(value))
-        return fields_wrong_type(e, param, "an object", value);
-    const char *type = json_string_value(json_object_get(value, "type"));
-    if (!type)
-        return api_error_set(e, API_INVALID_VALUE, "response_format.type", "response_format.type must be a string");
-    if (strcmp(type, "text") == 0)
-        return 0;
-    if (strcmp(type, "json_object") == 0)
-        return set_grammar(body, "response_format.schema", json_is_null(schema) ? NULL : schema, e);
-    if (strcmp(type, "json_schema") == 0)
-        return read_json_schema(body, value, e);
-    return api_error_set(e, API_INVALID_VALUE, "response_format.type",
-                         "response_format.type must be text, json_object or json_schema, got \"%.64s\"", type);
-}
-
-int api_check_tools(void *body, const char *param, const json_t *value, struct api_error *e)
-{
-    (void)body;
-    if (!json_is_array(value))
-        return fields_wrong_type(e, param, "an array", value);
-    if (json_array_size(value) > API_MAX_TOOLS)
-        return api_error_set(e, API_INVALID_VALUE, param, "%s may have at most %d entries, got %zu", param, API_MAX_TOOLS,
-                             json_array_size(value));
-    if (json_array_size(value))
-        return api_error_set(e, API_NOT_SUPPORTED, param, "tools are not built into this version");
-    return 0;
-}
-
-int api_check_tool_choice(void *body, const char *param, const json_t *value, struct api_error *e)
-{
-    const char *choice = json_string_value(value);
-
-    (void)body;
-    if (!choice && !json_is_object(value))
-        return fields_wrong_type(e, param, "a string or an object", value);
-    if (choice && (strcmp(choice, "none") == 0 || strcmp(choice, "auto") == 0))
-        return 0;
-    if (!choice || strcmp(choice, "required") == 0)
-        return api_error_set(e, API_NOT_SUPPORTED, param, "tools are not built into this version");
-    return api_error_set(e, API_INVALID_VALUE, param, "tool_choice must be none, auto, required or an object, got \"%.64s\"", choice);
+    return fields_read(stream_options_table, api_stream_options_fields.n, 1, "stream_options.", value, body, e);
 }
 
 int api_check_reasoning_effort(void *body, const char *param, const json_t *value, struct api_error *e)
@@ -361,6 +292,24 @@ int api_check_generation_prompt(void *body, const char *param, const json_t *val
     (void)e;
     ((struct api_body *)body)->generation_prompt_given = true;
     return 0;
+}
+
+int api_check_encoding_format(void *body, const char *param, const json_t *value, struct api_error *e)
+{
+    const char *format = json_string_value(value);
+
+    ((struct api_body *)body)->base64 = strcmp(format, "base64") == 0;
+    if (strcmp(format, "float") == 0 || strcmp(format, "base64") == 0)
+        return 0;
+    return api_error_set(e, API_INVALID_VALUE, param, "%s must be \"float\" or \"base64\", got \"%.64s\"", param, format);
+}
+
+/* No GGUF key says which models were trained to have their vectors cut. */
+int api_check_dimensions(void *body, const char *param, const json_t *value, struct api_error *e)
+{
+    (void)body;
+    (void)value;
+    return api_error_set(e, API_INVALID_VALUE, param, "%s cannot be chosen: the model does not say that its vectors may be cut", param);
 }
 
 int api_refuse(void *body, const char *param, const json_t *value, struct api_error *e)

@@ -1,8 +1,5 @@
 /*
- * batcher.h - the engine: one thread that loads the model, picks the prefill chunks and decode tokens of each step, and steps it.
- *
- * Continuous batching after Yu et al., "Orca", OSDI 2022; decodes first, then chunks of prompts fill the step's token budget
- * (Agrawal et al., "Sarathi-Serve", OSDI 2024).
+ * batcher.h - the engine: one thread that loads the model, lets the scheduler pick what each step computes, and steps it.
  */
 #ifndef FOURWAY_SERVER_BATCHER_H
 #define FOURWAY_SERVER_BATCHER_H
@@ -13,16 +10,24 @@
 
 enum {
     ENGINE_MAX_BATCH = MODEL_MAX_STEP_TOKENS / 2,           /* the other half of a step is left for prompts */
-    ENGINE_DEFAULT_BATCH = 32
+    ENGINE_DEFAULT_BATCH = 32,
+    ENGINE_ITL_MS = 60,                                     /* milliseconds between two tokens */
+    ENGINE_MAX_DRAFTS = 64                                  /* of a step: rows of logits for each of them are kept ready */
 };
 
 struct engine_options {
     struct model_options model;     /* max_batch at most ENGINE_MAX_BATCH (0: ENGINE_DEFAULT_BATCH); max_step_tokens and max_step_logits
                                      * are set here */
     size_t prefill_chunk;           /* prompt tokens a step, all sequences together; 0: 256; cut to what a step can hold */
-    double itl_ms;                  /* prompts are read in chunks so small that a step takes no longer; 0: in whole prefill_chunks */
+    double itl_ms;                  /* prompts are read in chunks so small that a step takes no longer; 0: in whole prefill_chunks; < 0:
+                                     * ENGINE_ITL_MS, or five times what decodes take */
     size_t n_keys;                  /* of API keys, numbered from 1 */
     size_t reserve_tokens;          /* an admitted request finds room for its prompt and this many tokens more; 0: 256 */
+    uint64_t spare_bytes;           /* for the KV of sequences that have to wait; 0: it is computed again. Cut to the KV cache's
+                                     * size, and to an eighth of the memory that is available */
+    bool drafts_ngrams;             /* speculation: drafts from the text itself (server/ngram.h); */
+    const struct gguf *draft;       /* or from this model, kept open by the caller until engine_destroy (server/draft_model.h) */
+    size_t draft_tokens;            /* drafts for a sequence and step; 0: as many as pay (server/speculation.h) */
     bool no_prefix_cache;           /* every prompt is computed whole */
     size_t max_waiting;             /* requests in the queue; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */

@@ -39,6 +39,8 @@ struct bench {
     bool profile;
     double membw_read_per_s;            /* of --machine; 0 without */
     uint64_t step_ns;                   /* in model_step so far */
+    uint64_t expert_bytes, n_steps;     /* read of experts by the steps so far, and those */
+    uint64_t experts_before;            /* read by the model until the test began */
 };
 
 struct result {
@@ -47,7 +49,8 @@ struct result {
     bool decode;
     double params;                      /* weights that a token is multiplied by, on average */
     double median, min, max;            /* tok/s */
-    double step_ms, gb_per_s, mbu, mfu;
+    double step_ms, step_bytes, gb_per_s, mbu, mfu;
+    double layer_experts;               /* that a step read of a layer, on average; 0: the model has none */
     struct profile profile;             /* of one more repetition; no steps without --profile */
     uint64_t profile_ns;                /* in model_step, by the caller's clock */
 };
@@ -63,10 +66,14 @@ static void step(struct bench *b, size_t n)
     const uint64_t start = clock_now_ns();
     model_step(b->model, b->tokens, n);
     b->step_ns += clock_now_ns() - start;
+    b->expert_bytes += model_expert_bytes(b->model);
+    b->n_steps++;
 }
 
-static void reserve(struct bench *b, struct kv_sequence *s, size_t n_tokens)
+/* Positions before n_done count as read. */
+static void reserve(struct bench *b, struct kv_sequence *s, size_t n_done, size_t n_tokens)
 {
+    kv_cache_slide(model_kv_cache(b->model), s, n_done);
     if (kv_cache_reserve(model_kv_cache(b->model), s, n_tokens))
         assert(!"run_bench counted the pages");
 }
@@ -76,11 +83,13 @@ static void run_prompt(struct bench *b, size_t n)
 {
     struct kv_sequence *s = &b->sequences[0];
 
-    reserve(b, s, b->depth + n);
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t k = n - i < CHUNK ? n - i : CHUNK;
+        reserve(b, s, b->depth + i, b->depth + i + k);
         for (size_t j = 0; j < k; j++)
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(b->depth + i + j), s, i + j + 1 == n, ROLE_PROMPT };
+            b->tokens[j] = (struct step_token){ .id = random_token(b), .position = (uint32_t)(b->depth + i + j), .sequence = s,
+                                                .wants_logits = i + j + 1 == n, .role = ROLE_PROMPT,
+                                                .rope_length = rope_length(&b->info.rope_lengths, b->depth + n) };
         step(b, k);
     }
     kv_cache_release(model_kv_cache(b->model), s);
@@ -90,8 +99,10 @@ static void run_decode(struct bench *b, size_t n, size_t batch)
 {
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < batch; j++) {
-            reserve(b, &b->sequences[j], b->depth + i + 1);
-            b->tokens[j] = (struct step_token){ random_token(b), (uint32_t)(b->depth + i), &b->sequences[j], true, ROLE_GENERATED };
+            reserve(b, &b->sequences[j], b->depth + i, b->depth + i + 1);
+            b->tokens[j] = (struct step_token){ .id = random_token(b), .position = (uint32_t)(b->depth + i), .sequence = &b->sequences[j],
+                                                .wants_logits = true, .role = ROLE_GENERATED,
+                                                .rope_length = rope_length(&b->info.rope_lengths, b->depth) };
         }
         step(b, batch);
     }
@@ -134,11 +145,17 @@ static struct result measure(struct bench *b, size_t n, size_t batch)
     if (b->depth)
         snprintf(r.test + length, sizeof(r.test) - (size_t)length, "@%llu", (unsigned long long)b->depth);
     run(b, batch && n > 8 ? 8 : n, batch);
+    b->expert_bytes = b->n_steps = 0;
+    b->experts_before = model_experts_read(b->model);
     for (size_t i = 0; i < b->reps; i++) {
         uint64_t start = clock_now_ns();
         run(b, n, batch);
         rates[i] = n_tokens / ((double)(clock_now_ns() - start) / 1e9);
     }
+    const double experts = (double)b->expert_bytes / (double)b->n_steps;
+    const size_t n_moe_layers = model_n_moe_layers(b->model);
+    if (n_moe_layers)
+        r.layer_experts = (double)(model_experts_read(b->model) - b->experts_before) / (double)b->n_steps / (double)n_moe_layers;
     if (b->profile)
         profile(b, n, batch, &r);
     qsort(rates, b->reps, sizeof(*rates), compare_doubles);
@@ -146,12 +163,15 @@ static struct result measure(struct bench *b, size_t n, size_t batch)
     r.max = rates[b->reps - 1];
     r.median = b->reps % 2 ? rates[b->reps / 2] : (rates[b->reps / 2 - 1] + rates[b->reps / 2]) / 2;
     double steps_per_s = batch ? r.median / (double)batch : r.median / n_tokens * (double)((n + CHUNK - 1) / CHUNK);
-    double kv_read = (double)b->info.kv_token_bytes * (double)r.batch * ((double)b->depth + (double)n / 2);     /* contexts grow by n */
+    double kv_read = 0;
+    for (size_t i = 0; i < n; i++)                      /* contexts grow */
+        kv_read += (double)r.batch * (double)model_kv_read_bytes(&b->info, b->depth + i) / (double)n;
     r.step_ms = 1000 / steps_per_s;
     r.params = (double)b->info.step_params;
     if (!batch)         /* of a prompt only the last token meets the output matrix */
         r.params -= (double)b->info.head_params * (1 - 1 / n_tokens);
-    r.gb_per_s = ((double)b->info.step_weight_bytes + kv_read) * steps_per_s / 1e9;
+    r.step_bytes = (double)b->info.step_weight_bytes + experts + kv_read;
+    r.gb_per_s = r.step_bytes * steps_per_s / 1e9;
     return r;
 }
 
@@ -263,6 +283,21 @@ static json_t *profile_json(const struct bench *b, const struct result *r)
                      (double)p->n_barriers / (double)p->n_tokens);
 }
 
+/* Which of a mixture's experts the tests read: random tokens, so that texts may differ. */
+static void print_experts(const struct bench *b, const struct result *r, size_t n)
+{
+    double busiest = 0;
+
+    for (size_t i = 0; i < model_config(b->model)->n_layers; i++) {
+        const double ratio = model_expert_busiest(b->model, i);
+        busiest = ratio > busiest ? ratio : busiest;
+    }
+    printf("\nexperts read of each layer, of %zu (random tokens: texts may differ)\n", model_config(b->model)->n_experts);
+    for (size_t i = 0; i < n; i++)
+        printf("%-10s %6zu %12.1f\n", r[i].test, r[i].batch, r[i].layer_experts);
+    printf("busiest expert of any layer: %.2f of the mean\n", busiest);
+}
+
 static void print_text(const struct bench *b, const char *path, const struct result *r, size_t n)
 {
     printf("model     %s (%.1f M parameters, %.1f MB)\n", path, (double)b->info.n_params / 1e6, (double)b->file_bytes / 1e6);
@@ -287,6 +322,8 @@ static void print_text(const struct bench *b, const char *path, const struct res
         printf("%-10s %6zu %12.1f %22s %10.3f %8.1f %6.1f%% %6.1f%%\n", r[i].test, r[i].batch, r[i].median, range, r[i].step_ms,
                r[i].gb_per_s, 100 * r[i].mbu, 100 * r[i].mfu);
     }
+    if (model_n_moe_layers(b->model))
+        print_experts(b, r, n);
     if (b->profile)
         print_profile(r, n, b->info.n_nodes);
 }
@@ -295,10 +332,12 @@ static void print_json(const struct bench *b, const char *path, const struct res
 {
     json_t *results = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_array_append_new(results, json_pack("{s:s, s:I, s:{s:f, s:f, s:f}, s:f, s:f, s:f, s:f}", "test", r[i].test, "batch",
+        json_array_append_new(results, json_pack("{s:s, s:I, s:{s:f, s:f, s:f}, s:f, s:f, s:f, s:f, s:f}", "test", r[i].test, "batch",
                                                  (json_int_t)r[i].batch, "tok_per_s", "median", r[i].median, "min", r[i].min, "max",
                                                  r[i].max, "gb_per_s", r[i].gb_per_s, "mbu", r[i].mbu, "mfu", r[i].mfu, "step_ms",
-                                                 r[i].step_ms));
+                                                 r[i].step_ms, "step_bytes", r[i].step_bytes));
+        if (model_n_moe_layers(b->model))
+            json_object_set_new(json_array_get(results, i), "layer_experts", json_real(r[i].layer_experts));
         if (b->profile)
             json_object_set_new(json_array_get(results, i), "profile", profile_json(b, &r[i]));
     }
@@ -339,9 +378,9 @@ static bool has_room(const struct bench *b, size_t n_sequences)
 
     if (pages <= b->info.kv_pages)
         return true;
-    log_error("bench: %zu sequence%s of %llu tokens: %.2f GB of KV cache are needed, %.2f GB are there: use a smaller --batch, --prompt, "
-              "--gen or --depth", n, n == 1 ? "" : "s", (unsigned long long)(b->depth + (of_prompt ? b->prompt : b->gen)),
-              (double)(pages * b->info.page_tokens * b->info.kv_token_bytes) / 1e9, (double)b->info.kv_bytes / 1e9);
+    log_error("bench: %zu sequence%s of %llu tokens need %zu pages of KV cache, %zu are there (%.2f GB): use a smaller --batch, --prompt, "
+              "--gen or --depth", n, n == 1 ? "" : "s", (unsigned long long)(b->depth + (of_prompt ? b->prompt : b->gen)), pages,
+              b->info.kv_pages, (double)b->info.kv_bytes / 1e9);
     return false;
 }
 

@@ -1,5 +1,5 @@
 /*
- * cmd_info.c - `fourway info MODEL`: what a GGUF file says about itself, as text or JSON.
+ * cmd_info.c - `fourway info MODEL`: what a GGUF file, or a Hugging Face folder as one, says about itself, as text or JSON.
  *
  * It shows files of any architecture and type, also those this program cannot run, and so asks for no key with the typed
  * getters: whatever a key holds is printed as it is. Text from the file is escaped, because it ends on a terminal.
@@ -179,10 +179,14 @@ static void append_tensors(struct buf *out, const struct gguf *g)
         for (uint32_t d = 0; d < t->n_dims; d++)
             buf_printf(&shape, "%s%" PRIu64, d ? ", " : "{", t->ne[d]);
         buf_puts(&shape, "}");
-        buf_printf(out, "  %-32s %-8s %-20s %12" PRIu64 " bytes at %" PRIu64, t->name.data, dtype_info(t->type)->name,
-                   shape.failed ? "" : shape.data, t->bytes, t->offset);
-        if (gguf_n_parts(g) > 1)
-            buf_printf(out, " of part %" PRIu32, t->part + 1);
+        buf_printf(out, "  %-32s %-8s %-20s %12" PRIu64 " bytes", t->name.data, dtype_info(t->type)->name,
+                   shape.failed ? "" : shape.data, t->bytes);
+        if (gguf_is_folder(g) && !t->part)
+            buf_puts(out, ", computed");
+        else
+            buf_printf(out, " at %" PRIu64, t->offset);
+        if (gguf_n_parts(g) > 1 && (t->part || !gguf_is_folder(g)))
+            buf_printf(out, " of part %" PRIu32, t->part + !gguf_is_folder(g));
         buf_putc(out, '\n');
         buf_free(&shape);
     }
@@ -200,8 +204,11 @@ static void append_summary(struct buf *out, const struct info *info)
     append_short(out, info->n_params, "");
     buf_printf(out, ")\n%-16s %" PRIu64 " bytes (", "file size", gguf_file_bytes(g));
     append_short(out, gguf_file_bytes(g), "B");
-    buf_printf(out, ")\n%-16s GGUF %" PRIu32 ", alignment %" PRIu64 ", %" PRIu32 " %s\n", "format", gguf_version(g),
-               gguf_alignment(g), gguf_n_parts(g), gguf_n_parts(g) == 1 ? "file" : "files");
+    if (gguf_is_folder(g))
+        buf_printf(out, ")\n%-16s Hugging Face folder, safetensors", "format");
+    else
+        buf_printf(out, ")\n%-16s GGUF %" PRIu32 ", alignment %" PRIu64, "format", gguf_version(g), gguf_alignment(g));
+    buf_printf(out, ", %" PRIu32 " %s\n", gguf_n_parts(g), gguf_n_parts(g) == 1 ? "file" : "files");
     append_types(out, info);
     append_field(out, "context length", find_arch_key(info, "context_length"));
     append_field(out, "layers", find_arch_key(info, "block_count"));
@@ -320,7 +327,7 @@ static json_t *json_tensors(const struct gguf *g)
         json_array_append_new(tensors, json_pack("{s:o, s:s, s:o, s:I, s:I, s:i}", "name", json_text(t->name),
                                                  "type", dtype_info(t->type)->name, "shape", shape,
                                                  "offset", (json_int_t)t->offset, "bytes", (json_int_t)t->bytes,
-                                                 "part", (int)t->part));
+                                                 "part", (int)(t->part - (gguf_is_folder(g) && t->part))));
     }
     return tensors;
 }
@@ -336,7 +343,7 @@ static json_t *json_info(const struct info *info, bool with_tensors)
     json_object_set_new(root, "name", json_value_or_null(gguf_find(g, "general.name")));
     json_object_set_new(root, "parameters", json_integer((json_int_t)info->n_params));
     json_object_set_new(root, "file_bytes", json_integer((json_int_t)gguf_file_bytes(g)));
-    json_object_set_new(root, "gguf_version", json_integer(gguf_version(g)));
+    json_object_set_new(root, "gguf_version", gguf_is_folder(g) ? json_null() : json_integer(gguf_version(g)));
     json_object_set_new(root, "alignment", json_integer((json_int_t)gguf_alignment(g)));
     json_object_set_new(root, "parts", json_integer(gguf_n_parts(g)));
     json_object_set_new(root, "types", json_types(info));

@@ -109,17 +109,23 @@ static int score_position(struct scoring *s, size_t row, size_t at, int32_t next
 static int score_window(struct scoring *s, struct kv_sequence *sequence, const int32_t *ids)
 {
     struct step_token tokens[ROWS];
+    struct model_info info;
     const size_t n = s->window;
 
-    if (kv_cache_reserve(model_kv_cache(s->model), sequence, n)) {
-        log_error("the KV cache has no room for a window of %zu tokens", n);
-        return -ENOSPC;
-    }
+    model_info(s->model, &info);
     int err = 0;
     for (size_t i = 0; !err && i + 1 < n; i += ROWS) {
         size_t k = n - 1 - i < ROWS ? n - 1 - i : ROWS, row = 0;
+        kv_cache_slide(model_kv_cache(s->model), sequence, i);
+        if (kv_cache_reserve(model_kv_cache(s->model), sequence, i + k)) {
+            log_error("the KV cache has no room for a window of %zu tokens", n);
+            err = -ENOSPC;
+            break;
+        }
         for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(i + j), sequence, i + j >= n / 2, ROLE_PROMPT };
+            tokens[j] = (struct step_token){ .id = ids[i + j], .position = (uint32_t)(i + j), .sequence = sequence,
+                                                .wants_logits = i + j >= n / 2, .rope_length = rope_length(&info.rope_lengths, n),
+                                                .role = ROLE_PROMPT };
         model_step(s->model, tokens, k);
         for (size_t j = 0; !err && j < k; j++) {
             if (tokens[j].wants_logits)

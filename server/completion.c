@@ -19,17 +19,21 @@ int completion_create(struct completion **out, struct api_request *request, cons
     c->request = request;
     c->options = *o;
     c->request->stream |= o->plain;
+    c->format = answer_format_of(request->route, o->plain);
     c->n_choices = request->n_prompts * request->n;
     c->choices = calloc(c->n_choices, sizeof(*c->choices));
-    if (!c->choices || completion_write_head(c)) {
+    c->state = calloc(1, c->format->state_bytes + 1);
+    if (!c->choices || !c->state || (c->format->create && c->format->create(c))) {
         completion_free(c);
         return -ENOMEM;
     }
     for (size_t i = 0; i < c->n_choices; i++) {
         struct choice *ch = &c->choices[i];
+        ch->completion = c;
         ch->prompt = &request->prompts[i / request->n];
         ch->stop_string = ch->stop_id = -1;
         detokenizer_init(&ch->detokenizer, o->tokenizer, request->skip_special, false);
+        completion_begin_parts(ch, &request->message);
     }
     *out = c;
     return 0;
@@ -42,9 +46,11 @@ void completion_free(struct completion *c)
     for (size_t i = 0; c->choices && i < c->n_choices; i++) {
         buf_free(&c->choices[i].text);
         buf_free(&c->choices[i].ids);
+        completion_free_parts(&c->choices[i]);
         logprobs_free(&c->choices[i].logprobs);
     }
     free(c->choices);
+    free(c->state);
     buf_free(&c->head);
     buf_free(&c->out);
     api_request_free(c->request);
@@ -71,12 +77,28 @@ bool completion_engine_request(const struct completion *c, size_t sequence, stru
     return p->max_tokens || out->prompt_logprobs;
 }
 
+/* A control token that the parser needs to see, such as [TOOL_CALLS]. */
+static bool is_marker(const struct choice *ch, int32_t id)
+{
+    const struct message_rules *rules = ch->parser.rules;
+    const struct tokenizer *t = ch->detokenizer.tokenizer;
+    size_t n;
+
+    if ((!rules->syntax && !rules->think) || !tokenizer_is_control(t, id))
+        return false;
+    const char *piece = tokenizer_piece(t, id, &n);
+    return tool_marker_piece(rules->syntax, rules->think, piece, n);
+}
+
 /* Append what the detokenizer gives for `id` to the text; returns the bytes it gave. */
 static size_t push_token(struct choice *ch, int32_t id)
 {
     const size_t before = ch->text.len;
+    const bool skip_special = ch->detokenizer.skip_special;
 
+    ch->detokenizer.skip_special = skip_special && !is_marker(ch, id);
     detokenizer_push(&ch->detokenizer, id, &ch->text);
+    ch->detokenizer.skip_special = skip_special;
     for (size_t i = before; i < ch->text.len; i++)
         ch->n_chars += ((unsigned char)ch->text.data[i] & 0xc0) != 0x80;
     return ch->text.len - before;
@@ -140,7 +162,7 @@ static void push_prompt_logprob(struct completion *c, struct choice *ch, const s
     logprobs_add(c, &ch->logprobs, e->token, ch->n_chars, e, top);
     echo_token(ch, ch->n_echoed++);
     if (ch->logprobs.tokens.len + ch->logprobs.tops.len > COMPLETION_CHUNK_BYTES)
-        completion_write_delta(c, ch, false);
+        completion_release_text(c, ch, false);
     c->echo_output += c->out.len - before;
 }
 
@@ -161,12 +183,30 @@ static bool match_stop(struct completion *c, struct choice *ch, size_t n)
     return true;
 }
 
+static void write_finish(struct completion *c, struct choice *ch)
+{
+    if (!c->request->stream || !c->format->finish)
+        return;
+    completion_write_head(c);
+    c->format->finish(c, ch);
+}
+
+static void write_end(struct completion *c)
+{
+    if (!c->request->stream)
+        c->format->reply(c);
+    else if (c->format->end)
+        c->format->end(c);
+}
+
 static void finish_choice(struct completion *c, struct choice *ch, const char *reason)
 {
-    ch->finish_reason = reason;
-    completion_write_delta(c, ch, true);
+    ch->finish_reason = reason;         /* before the last part ends: its format may ask how */
+    completion_release_text(c, ch, true);
+    if (ch->parser.n_calls && !ch->parser.cut && strcmp(reason, "stop") == 0)
+        ch->finish_reason = "tool_calls";
     if (c->n_choices > 1)       /* a single one's last chunk waits for the engine's times */
-        completion_write_finish(c, ch);
+        write_finish(c, ch);
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -225,7 +265,12 @@ static void push_token_event(struct completion *c, struct choice *ch, const stru
         want_cancel(c, ch);
         finish_choice(c, ch, "stop");
     } else {
-        completion_write_delta(c, ch, false);
+        completion_release_text(c, ch, false);
+        if (ch->parser.full) {
+            ch->cut = true;
+            want_cancel(c, ch);
+            finish_choice(c, ch, "stop");
+        }
     }
     if (first && r->echo)
         c->echo_output += c->out.len - before;
@@ -247,25 +292,32 @@ static void end_choice(struct completion *c, struct choice *ch, enum engine_reas
     finish_choice(c, ch, reason == ENGINE_STOP ? "stop" : "length");
 }
 
+void completion_reason_error(enum engine_reason reason, struct api_error *e)
+{
+    switch (reason) {
+    case ENGINE_DEADLINE:
+        api_error_set(e, API_DEADLINE_EXCEEDED, NULL, "the deadline of the request has passed");
+        break;
+    case ENGINE_CORRUPTED:
+        api_error_set(e, API_CORRUPTED_OUTPUT, NULL, "the model computed NaN or infinity for this prompt");
+        break;
+    case ENGINE_ABORTED:
+        api_error_set(e, API_DRAINING, NULL, "the server is shutting down");
+        break;
+    default:
+        api_error_set(e, API_INTERNAL_ERROR, NULL, "the engine failed");
+        break;
+    }
+}
+
 static void fail_by_reason(struct completion *c, enum engine_reason reason)
 {
     struct api_error e;
 
-    switch (reason) {
-    case ENGINE_DEADLINE:
-        api_error_set(&e, API_DEADLINE_EXCEEDED, NULL, "the deadline of the request has passed");
-        break;
-    case ENGINE_CORRUPTED:
-        api_error_set(&e, API_CORRUPTED_OUTPUT, NULL, "the model computed NaN or infinity for this prompt");
-        break;
-    case ENGINE_ABORTED:
-        api_error_set(&e, API_DRAINING, NULL, "the server is shutting down");
-        break;
-    default:
-        api_error_set(&e, API_INTERNAL_ERROR, NULL, c->request->grammar ? "no token of the vocabulary can go on with this text as "
-                      "response_format asks, or there are too many ways to follow" : "the engine failed");
-        break;
-    }
+    completion_reason_error(reason, &e);
+    if (e.code == API_INTERNAL_ERROR && c->request->grammar)
+        api_error_set(&e, API_INTERNAL_ERROR, NULL, "no token of the vocabulary can go on with this text as "
+                      "the format or tools ask, or there are too many ways to follow");
     completion_abort(c, &e);
 }
 
@@ -276,8 +328,8 @@ static void close_sequence(struct completion *c, struct choice *ch)
     if (c->done || c->n_closed < c->n_choices)
         return;
     if (c->n_choices == 1)
-        completion_write_finish(c, ch);
-    completion_write_end(c);
+        write_finish(c, ch);
+    write_end(c);
     c->done = true;
 }
 
@@ -317,9 +369,13 @@ void completion_push(struct completion *c, const struct completion_event *e, con
         push_prompt_logprob(c, ch, e, top);
         break;
     case ENGINE_PROGRESS:
-        if (c->request->progress && e->sequence == 0 && c->request->n_prompts == 1)
-            completion_write_progress(c, e, c->options.arrived_ns);
+        ch->n_cached_early = e->n_cached;
+        if (c->request->progress && e->sequence == 0 && c->request->n_prompts == 1 && c->format->progress) {
+            completion_write_head(c);
+            c->format->progress(c, e);
+        }
         break;
+    case ENGINE_EMBEDDING:      /* of a request for text there is none */
     case ENGINE_FINISHED:
         break;
     }
@@ -370,12 +426,12 @@ void completion_abort(struct completion *c, const struct api_error *e)
         if (!c->started || !c->request->stream)
             continue;
         if (open)
-            completion_write_delta(c, ch, true);
+            completion_release_text(c, ch, true);
         if (open || c->n_choices == 1)
-            completion_write_finish(c, ch);
+            write_finish(c, ch);
     }
-    if (c->started && c->request->stream && !c->options.plain)
-        completion_write_error(c, e);
+    if (c->started && c->request->stream && c->format->error)
+        c->format->error(c, e);
 }
 
 void completion_mark_started(struct completion *c)
@@ -424,6 +480,26 @@ size_t completion_take_echo_bytes(struct completion *c)
     return n;
 }
 
+const char *completion_ping(const struct completion *c)
+{
+    return c->format->ping;
+}
+
+struct completion_usage completion_usage(const struct completion *c)
+{
+    struct completion_usage u = { 0 };
+
+    for (size_t i = 0; i < c->n_choices; i++) {
+        u.n_generated += c->choices[i].n_generated;
+        u.n_reasoning += c->choices[i].n_reasoning;
+        if (i % c->request->n == 0) {
+            u.n_prompt += c->choices[i].prompt->n;
+            u.n_cached += c->choices[i].n_cached;
+        }
+    }
+    return u;
+}
+
 void completion_summarise(const struct completion *c, struct completion_summary *s)
 {
     const struct choice *first = &c->choices[0];
@@ -435,11 +511,8 @@ void completion_summarise(const struct completion *c, struct completion_summary 
         .first_token_ns = c->first_token_ns ? c->first_token_ns - c->options.arrived_ns : 0,
         .gap_median_ns = latency_median_ns(&c->gaps), .gap_most_ns = c->gaps.most_ns,
     };
-    for (size_t i = 0; i < c->n_choices; i++) {
-        s->n_generated += c->choices[i].n_generated;
-        if (i % c->request->n == 0) {
-            s->n_prompt += c->choices[i].prompt->n;
-            s->n_cached += c->choices[i].n_cached;
-        }
-    }
+    const struct completion_usage u = completion_usage(c);
+    s->n_prompt = u.n_prompt;
+    s->n_cached = u.n_cached;
+    s->n_generated = u.n_generated;
 }

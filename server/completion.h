@@ -21,11 +21,11 @@ struct completion;
 
 struct completion_options {
     const struct tokenizer *tokenizer;
-    const char *fingerprint;        /* lives as long as the completion */
+    const char *fingerprint, *label;        /* label: X-Request-Id. They live as long as the completion */
     int64_t created;                /* unix time */
     uint64_t arrived_ns;            /* clock_now_ns() when the request was there */
     struct metric_histogram *first_token, *gap;     /* ns; NULL: not counted. One first token a request, gaps of every choice */
-    char id[40];                    /* without its prefix cmpl- or chatcmpl- */
+    char id[40];                    /* without its prefix, such as cmpl- or msg_ */
     bool plain;                     /* bare text instead of JSON (Accept: text/plain): one prompt, n = 1 */
 };
 
@@ -38,6 +38,7 @@ struct completion_event {
     int32_t token;
     float logprob;
     uint32_t n_top;
+    uint32_t n_embedding;           /* floats that follow instead, without alignment */
     uint64_t at_ns;                 /* when it came */
     uint64_t queue_ns, prompt_ns, decode_ns;
 };
@@ -64,6 +65,11 @@ bool completion_next_cancel(struct completion *c, size_t *sequence);
  * Before anything was written of it, it becomes the reply's error. `e` NULL: no error event. Sequences are cancelled.
  */
 void completion_abort(struct completion *c, const struct api_error *e);
+
+/* What it means for a request that a sequence ended so, neither STOP nor LENGTH. */
+void completion_reason_error(enum engine_reason reason, struct api_error *e);
+/* What to send a stream that is silent, in the form of its route; NULL: nothing. */
+const char *completion_ping(const struct completion *c);
 
 /* The status line has left (a ping did that): errors are now events. */
 void completion_mark_started(struct completion *c);

@@ -64,8 +64,9 @@ static void judge_rate(struct doctor *d, double theory)
     if (percent >= POOR)
         findings_add(&d->findings, "memory rate", 0, "reads are %.0f %% of %.0f GB/s on paper", percent, theory / 1e9);
     else
-        finding_fix(findings_add(&d->findings, "memory rate", 100 * (1 - percent / USUAL), "reads are %.0f %% of %.0f GB/s on paper", percent,
-                                 theory / 1e9), "fourway membw    on a quiet machine; then the findings above, and the firmware's snoop mode");
+        finding_fix(findings_add(&d->findings, "memory rate", 100 * (1 - percent / USUAL), "reads are %.0f %% of %.0f GB/s on paper",
+                                 percent, theory / 1e9),
+                    "fourway membw    on a quiet machine; then the findings above, and the firmware's snoop mode");
 }
 
 void doctor_judge_dimms(struct doctor *d)

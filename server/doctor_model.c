@@ -83,7 +83,7 @@ int doctor_weigh_model(struct doctor *d, const char *path)
 
     /* What cannot be loaded loses all; a shorter context loses no speed. */
     if (say_shortage(d, 100, "the weights do not fit", m->weight_bytes,
-                     "a smaller quantisation, more nodes, or free memory (numastat -m shows what fills it)"))
+                     "a smaller quantisation or --type, more nodes, or free memory (numastat -m shows what fills it)"))
         return 0;
     if (say_shortage(d, 0, "a whole context does not fit", m->weight_bytes + m->context_bytes, "a shorter --ctx, or --kv-type q8")) {
         d->findings.items[d->findings.n - 1].level = FINDING_WARN;

@@ -32,11 +32,14 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
         e->options.max_waiting = DEFAULT_MAX_WAITING;
     if (!e->options.model.max_batch)
         e->options.model.max_batch = ENGINE_DEFAULT_BATCH;
-    if (e->options.prefill_chunk > MODEL_MAX_STEP_TOKENS - e->options.model.max_batch)
-        e->options.prefill_chunk = MODEL_MAX_STEP_TOKENS - e->options.model.max_batch;
-    e->options.model.max_step_tokens = e->options.prefill_chunk + e->options.model.max_batch;
-    e->options.model.max_step_logits = e->options.model.max_batch + 16;     /* some rows for prompts that are scored */
-    e->pace = (struct pace){ .target_ns = 1e6 * e->options.itl_ms, .most = e->options.prefill_chunk };
+    const size_t n_drafts = drafts_wanted(e) ? ENGINE_MAX_DRAFTS : 0;
+    const size_t most_chunk = MODEL_MAX_STEP_TOKENS - e->options.model.max_batch - n_drafts;
+    if (e->options.prefill_chunk > most_chunk)
+        e->options.prefill_chunk = most_chunk;
+    e->options.model.max_drafts = n_drafts ? SCHEDULER_MAX_DRAFT : 0;
+    e->options.model.max_step_tokens = e->options.prefill_chunk + e->options.model.max_batch + n_drafts;
+    e->options.model.max_step_logits = e->options.model.max_batch + n_drafts + 16;     /* some rows for prompts that are scored */
+    e->options.model.max_step_hidden = e->options.model.max_step_tokens;    /* a mean is of every token */
     e->gguf = g;
     e->on_event = on_event;
     e->event_arg = arg;
@@ -44,11 +47,8 @@ int engine_create(struct engine **out, const struct gguf *g, const struct engine
     matchers_init(&e->matchers, o->trie);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->changed, NULL);
-    int err = turns_create(&e->turns, e->options.n_keys + 1);
-    if (!err)
-        err = -pthread_create(&e->thread, NULL, batcher_thread, e);
+    const int err = -pthread_create(&e->thread, NULL, batcher_thread, e);
     if (err) {
-        turns_destroy(&e->turns);
         pthread_mutex_destroy(&e->lock);
         pthread_cond_destroy(&e->changed);
         matchers_free(&e->matchers);
@@ -95,12 +95,11 @@ void engine_destroy(struct engine *e)
     pthread_cond_destroy(&e->changed);
     matchers_free(&e->matchers);
     free(e->cancelled);
-    turns_destroy(&e->turns);
     free(e);
 }
 
 /* Copies the request into one allocation. NULL: no memory. */
-static struct sequence *copy_request(const struct engine_request *r)
+static struct sequence *copy_request(const struct engine *e, const struct engine_request *r)
 {
     const size_t n_bias = r->sampling.n_bias, n_known = r->n_prompt + r->n_replayed, n_room = r->n_prompt + r->max_tokens;
     struct sequence *s = calloc(1, sizeof(*s) + n_bias * sizeof(struct logit_bias) + (r->n_end_ids + n_room) * sizeof(int32_t));
@@ -122,7 +121,10 @@ static struct sequence *copy_request(const struct engine_request *r)
     s->request.tokens = s->tokens;
     s->request.grammar = NULL;          /* the matcher has it */
     s->submitted_ns = clock_now_ns();
-    if (kv_sequence_create(&s->kv, n_room)) {
+    if (kv_sequence_create(&s->kv, n_room) || (e->options.draft && kv_sequence_create(&s->draft_kv, n_room)) ||
+        (e->options.drafts_ngrams && ngram_create(&s->ngram, n_room))) {
+        kv_sequence_destroy(&s->kv);
+        kv_sequence_destroy(&s->draft_kv);
         free(s);
         return NULL;
     }
@@ -133,13 +135,17 @@ static void free_sequence(struct engine *e, struct sequence *s)
 {
     matchers_release(&e->matchers, s->matcher);
     kv_sequence_destroy(&s->kv);
+    free(s->pooled);
+    kv_sequence_destroy(&s->draft_kv);
+    ngram_destroy(&s->ngram);
     free(s);
 }
 
 static int check_request(const struct engine *e, const struct engine_request *r)
 {
-    if (r->key > e->options.n_keys || r->n_prompt == 0 || r->n_replayed > r->max_tokens || r->n_logprobs > SAMPLER_MAX_TOP ||
-        (r->max_tokens == 0 && !r->prompt_logprobs))
+    if (r->key > e->options.n_keys || r->key_priority < TURNS_LEAST_PRIORITY || r->key_priority > TURNS_MOST_PRIORITY ||
+        r->n_prompt == 0 || r->n_replayed > r->max_tokens || r->n_logprobs > SAMPLER_MAX_TOP ||
+        (r->max_tokens == 0 && !r->prompt_logprobs && !r->pooling) || (r->pooling && (r->max_tokens || r->prompt_logprobs || r->grammar)))
         return -EINVAL;
     if (r->n_prompt > atomic_load(&e->n_ctx) || r->max_tokens > atomic_load(&e->n_ctx) - r->n_prompt)
         return -E2BIG;
@@ -165,7 +171,7 @@ int engine_submit(struct engine *e, const struct engine_request *r)
     err = check_request(e, r);
     if (err)
         return err;
-    s = copy_request(r);
+    s = copy_request(e, r);
     if (!s)
         return -ENOMEM;
     if (r->grammar)
@@ -184,9 +190,10 @@ int engine_submit(struct engine *e, const struct engine_request *r)
         err = -EBUSY;
     if (!err) {
         s->number = e->n_submitted++;
-        s->next = e->queue;
-        e->queue = s;
-        turns_arrive(&e->turns, s->request.key);
+        s->next = e->inbox;
+        e->inbox = s;
+        e->n_inbox++;
+        e->inbox_tokens += s->n_tokens;
         atomic_fetch_add(&e->n_waiting, 1);
         atomic_fetch_add(&e->waiting_tokens, s->n_tokens);
         pthread_cond_broadcast(&e->changed);
@@ -235,9 +242,12 @@ void engine_status(const struct engine *e, struct engine_status *out)
         .tokens_prompt = atomic_load(&e->tokens_prompt),
         .prefix_lookup_tokens = atomic_load(&e->prefix_lookup),
         .prefix_hit_tokens = atomic_load(&e->prefix_hit),
-        .preemptions = atomic_load(&e->preemptions),
+        .drafts_accepted = atomic_load(&e->drafts_accepted),
+        .drafts_refused = atomic_load(&e->drafts_refused),
         .tokens_per_s = (double)atomic_load(&e->milli_tokens_per_s) / 1000,
     };
+    for (size_t i = 0; i < ENGINE_PREEMPTIONS; i++)
+        out->preemptions[i] = atomic_load(&e->preemptions[i]);
 }
 
 void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reason)
@@ -254,10 +264,8 @@ void engine_finish(struct engine *e, struct sequence *s, enum engine_reason reas
         event.prompt_ns = (s->first_token_ns ? s->first_token_ns : now) - s->admitted_ns;
     if (s->first_token_ns)
         event.decode_ns = now - s->first_token_ns;
-    kv_cache_release(model_kv_cache(e->model), &s->kv);
-    pthread_mutex_lock(&e->lock);
-    turns_leave(&e->turns, s->request.key);
-    pthread_mutex_unlock(&e->lock);
+    if (e->draft_model)
+        draft_model_forget(e->draft_model, s);
     e->on_event(e->event_arg, &event);
     free_sequence(e, s);
 }

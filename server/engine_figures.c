@@ -14,10 +14,12 @@
 
 enum {
     PROFILE_EVERY = 64,         /* a power of two: leaves 0.02 % of that cost, and measures anew every 0.2 s at 3 ms a step */
-    MEAN_STEPS = 16             /* a step counts 1/16 in what is "now": 50 ms at 3 ms a step */
+    MEAN_STEPS = 16,            /* a step counts 1/16 in what is "now": 50 ms at 3 ms a step */
+    BALANCE_EVERY = 16          /* steps: looking at all experts' counts takes 128 of 48 layers a few microseconds */
 };
 
 _Static_assert((int)ENGINE_MAX_NODES >= (int)TOPOLOGY_MAX_NODES, "a place for each node that a model can use");
+_Static_assert((int)ENGINE_MAX_LAYERS >= (int)MODEL_MAX_LAYERS, "a place for each layer that a model can have");
 
 /* One writer: no bus lock is needed to add. */
 static void add(_Atomic uint64_t *to, uint64_t n)
@@ -42,14 +44,21 @@ void figures_init(struct engine *e)
     }
     for (size_t v = 0; v < n; v++)
         f->nodes[v].weight_share = all ? (double)f->nodes[v].weight_bytes / (double)all : 0;
-    f->kv_by_node = n == 1 || model_kv_cache(e->model)->n_parts == n;
+    f->kv_by_node = n == 1 || model_kv_cache(e->model)->pool.n_parts == n;
     figures_count_pages(e);
+    if (model_n_moe_layers(e->model)) {
+        f->experts.n_experts = model_config(e->model)->n_experts;
+        f->experts.n_used = model_config(e->model)->n_experts_used;
+        f->experts.n_layers = model_config(e->model)->n_layers;
+        f->experts.n_moe_layers = model_n_moe_layers(e->model);
+        f->experts.model_reads = model_experts_read(e->model);
+    }
     atomic_store(&f->n_nodes, n);
 }
 
 void figures_count_pages(struct engine *e)
 {
-    const struct kv_cache *kv = model_kv_cache(e->model);
+    const struct kv_pool *kv = &model_kv_cache(e->model)->pool;
 
     for (size_t i = 0; i < kv->n_parts; i++) {
         atomic_store_explicit(&e->figures.nodes[i].kv_pages, kv->start[i + 1] - kv->start[i], memory_order_relaxed);
@@ -103,14 +112,33 @@ void figures_end_model(struct engine *e)
         model_profile(e->model, NULL);
 }
 
-/* Of all sequences of the step: what attention reads once for each of them. */
-static uint64_t kv_tokens(const struct engine *e)
+/* What attention reads, once for each sequence of the step. */
+static uint64_t kv_read_bytes(const struct engine *e)
 {
     uint64_t n = 0;
 
-    for (size_t i = 0; i < e->n_in_batch; i++)
-        n += e->running[i]->n_step ? e->running[i]->n_done + e->running[i]->n_step : 0;
+    for (size_t i = 0; i < e->scheduler.n_running; i++) {
+        const struct sequence *q = e->scheduler.running[i];
+        n += q->n_step ? model_kv_read_bytes(&e->info, q->n_done + q->n_step) : 0;
+    }
     return n;
+}
+
+/* Of a step of n tokens. */
+static void count_experts(struct engine *e, enum engine_phase phase, size_t n)
+{
+    struct figures_experts *x = &e->figures.experts;
+    const uint64_t reads = model_experts_read(e->model) - x->model_reads;
+
+    x->model_reads += reads;
+    add(&x->tokens, n * x->n_used * x->n_moe_layers);
+    add(&x->reads, reads);
+    add(&x->read_bytes[phase], model_expert_bytes(e->model));
+    metric_observe(&x->step_experts, BOUNDS_TOKENS, (reads + x->n_moe_layers / 2) / x->n_moe_layers);
+    if (x->n_steps++ % BALANCE_EVERY)
+        return;
+    for (size_t i = 0; i < x->n_layers; i++)
+        atomic_store_explicit(&x->busiest[i], (float)model_expert_busiest(e->model, i), memory_order_relaxed);
 }
 
 void figures_end_step(struct engine *e, size_t n, size_t n_prompt)
@@ -118,12 +146,14 @@ void figures_end_step(struct engine *e, size_t n, size_t n_prompt)
     struct figures *f = &e->figures;
     const enum engine_phase phase = phase_of(n, n_prompt);
     const uint64_t model_ns = f->model_ended_ns - f->began_ns;
-    const double bytes = (double)(e->info.step_weight_bytes + kv_tokens(e) * e->info.kv_token_bytes);
+    const double bytes = (double)(e->info.step_weight_bytes + model_expert_bytes(e->model) + kv_read_bytes(e));
 
     metric_observe(&f->step_ns[phase], BOUNDS_GAP, clock_now_ns() - f->began_ns);
     metric_observe(&f->step_tokens, BOUNDS_STEP_TOKENS, n);
     if (f->profiles)
         learn_shares(e, phase);
+    if (f->experts.n_experts)
+        count_experts(e, phase, n);
     if (phase == ENGINE_STEP_DECODE) {
         const double part = f->mean_ns > 0 ? 1.0 / MEAN_STEPS : 1;
         f->mean_ns += part * ((double)model_ns - f->mean_ns);
@@ -144,6 +174,19 @@ void figures_end_step(struct engine *e, size_t n, size_t n_prompt)
     }
 }
 
+static void copy_experts(const struct figures_experts *from, struct engine_expert_figures *to)
+{
+    to->n_experts = from->n_experts;
+    to->n_layers = from->n_layers;
+    to->tokens = from->tokens;
+    to->reads = from->reads;
+    for (size_t i = 0; i < ENGINE_PHASES; i++)
+        to->read_bytes[i] = from->read_bytes[i];
+    metric_histogram_read(&from->step_experts, &to->step_experts);
+    for (size_t i = 0; i < from->n_layers; i++)
+        to->busiest[i] = atomic_load_explicit(&from->busiest[i], memory_order_relaxed);
+}
+
 void engine_figures(const struct engine *e, struct engine_figures *out)
 {
     const struct figures *f = &e->figures;
@@ -155,6 +198,8 @@ void engine_figures(const struct engine *e, struct engine_figures *out)
     out->steps_profiled = f->steps_profiled;
     out->n_nodes = f->n_nodes;
     out->kv_by_node = out->n_nodes && f->kv_by_node;
+    if (out->n_nodes)
+        copy_experts(&f->experts, &out->experts);
     for (size_t v = 0; v < out->n_nodes; v++) {
         const struct figures_node *from = &f->nodes[v];
         struct engine_node_figures *to = &out->nodes[v];

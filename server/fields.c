@@ -57,7 +57,10 @@ static int out_of_range(const struct field *f, const char *param, double value, 
     const bool whole = f->type == FIELD_INTEGER;
 
     snprintf(least, sizeof(least), whole ? "%.0f" : "%g", f->least);
-    snprintf(most, sizeof(most), whole ? "%.0f" : "%g", f->most);
+    if (whole && f->most >= 0x1p63)     /* the last int64_t is no double */
+        snprintf(most, sizeof(most), "%lld", (long long)INT64_MAX);
+    else
+        snprintf(most, sizeof(most), whole ? "%.0f" : "%g", f->most);
     snprintf(got, sizeof(got), whole && fabs(value) < 1e15 ? "%.0f" : "%g", value);
     if (f->above)
         return api_error_set(e, API_INVALID_VALUE, param, "%s must be above %s and at most %s, got %s", param, least, most, got);
@@ -79,6 +82,9 @@ static int read_integer(const struct field *f, const char *param, const json_t *
         double real = json_real_value(value);
         if (real != floor(real))
             return api_error_set(e, API_INVALID_VALUE, param, "%s must be an integer, got %g", param, real);
+        if (in_range(f, real))
+            return api_error_set(e, API_INVALID_VALUE, param, "%s: an integer beyond 2^53 must be written in digits, got %.17g", param,
+                                 real);
         return out_of_range(f, param, real, e);
     }
     if (!in_range(f, (double)integer))

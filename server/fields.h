@@ -36,6 +36,12 @@ struct field {
 
 #define NO_OFFSET ((size_t)-1)
 
+/* All rows of a table, for who describes them (openapi.c). */
+struct field_table {
+    const struct field *fields;
+    size_t n;
+};
+
 /*
  * Read the fields of `object` that exist on `route` into the struct `out`, in the order of the object: the first error met is the one
  * reported, with `prefix` before its name. Returns 0 or a negative errno with *e filled.

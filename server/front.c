@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "server/front_internal.h"
+#include "server/openapi.h"
 
 int front_create(struct front **out, const struct front_options *o)
 {
@@ -29,8 +30,9 @@ int front_create(struct front **out, const struct front_options *o)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&f->jobs_gone, &attributes);
     pthread_condattr_destroy(&attributes);
-    f->in_flight = calloc(o->n_keys + 1, sizeof(*f->in_flight));
-    int err = f->in_flight ? router_init(&f->router) : -ENOMEM;
+    int err = router_init(&f->router);
+    if (!err)
+        err = openapi_write(&f->options.model, o->keys != NULL, &f->description);
     if (!err)
         err = work_pool_start(&f->intake, o->n_intake ? o->n_intake : 2, job_run);
     if (!err)
@@ -55,17 +57,39 @@ void front_set_facts(struct front *f, const struct front_facts *facts)
     atomic_store(&f->has_facts, true);
 }
 
-static int check_key(struct front *f, struct http_exchange *x, const struct route *route, int *key, struct api_error *e)
+/* Is a key sent? As Authorization: Bearer KEY, or on Anthropic's routes as x-api-key: KEY. */
+static bool take_key(struct keys *keys, const struct http_exchange *x, const struct route *route, struct key_grant *key)
 {
-    *key = 0;
-    if (route && route->open)
+    static const char scheme[] = "Bearer ";
+    const char *sent = http_header(x, "Authorization");
+
+    if (sent && strncasecmp(sent, scheme, sizeof(scheme) - 1) == 0 && keys_take(keys, sent + sizeof(scheme) - 1, key))
+        return true;
+    sent = route_is_anthropic(route) ? http_header(x, "X-Api-Key") : NULL;
+    return sent && keys_take(keys, sent, key);
+}
+
+static int too_many(struct front *f, unsigned limit, struct api_error *e)
+{
+    metric_add(&f->metrics.rejected[REJECT_RATE], 1);
+    return api_error_set(e, API_RATE_LIMITED, NULL, "%u requests of this key are in flight already", limit);
+}
+
+/* Deny by default: a path that is no route needs a key, too. */
+static int check_key(struct front *f, struct http_exchange *x, const struct route *route, struct key_grant *key, struct api_error *e)
+{
+    struct keys *keys = f->options.keys;
+    unsigned limit;
+
+    *key = (struct key_grant){ 0 };
+    if (!keys || (route && route->open))
         return 0;
-    *key = http_key(x);
-    if (*key < 0)
-        return api_error_set(e, API_INVALID_API_KEY, NULL, "a valid API key is needed: Authorization: Bearer KEY");
-    if (*key > 0 && route && route->engine && atomic_load(&f->in_flight[*key]) >= FRONT_PER_KEY) {
-        metric_add(&f->metrics.rejected[REJECT_RATE], 1);
-        return api_error_set(e, API_RATE_LIMITED, NULL, "%d requests of this key are in flight already", FRONT_PER_KEY);
+    if (!take_key(keys, x, route, key))
+        return api_error_set(e, API_INVALID_API_KEY, NULL, "a valid API key is needed: Authorization: Bearer KEY%s",
+                             route_is_anthropic(route) ? ", or x-api-key: KEY" : "");
+    if (route && route->engine && keys_is_full(keys, key->number, &limit)) {
+        keys_release(keys, key->number);
+        return too_many(f, limit, e);
     }
     return 0;
 }
@@ -90,36 +114,46 @@ static bool wants_plain_text(const struct http_exchange *x)
     return accept && strncasecmp(accept, "text/plain", strlen("text/plain")) == 0;
 }
 
-static int on_headers(void *arg, struct http_exchange *x, struct api_error *e)
+static int make_job(struct front *f, struct http_exchange *x, const struct route *route, const struct key_grant *key, struct api_error *e)
 {
-    struct front *f = arg;
-    const struct route *route = route_find(http_path(x));
-    int key;
-
-    int err = check_key(f, x, route, &key, e);
-    if (!err && !route)
-        err = api_error_set(e, API_ROUTE_NOT_FOUND, NULL, "there is no route %.200s", http_path(x));
-    if (!err)
-        err = check_method(x, route, e);
-    if (!err && strcmp(http_method(x), "OPTIONS") != 0)
-        err = route_admit(f, route, 0, e);
-    if (err)
-        return err;
     struct job *job = job_create(f, x, route);
+
     if (!job)
         return api_error_internal(e, -ENOMEM);
-    job->key = key;
+    job->key = *key;
     job->plain = wants_plain_text(x);
     job->verbose = http_query(x, "verbose") && strcmp(http_query(x, "verbose"), "1") == 0;
     http_set_user(x, job);
     return 0;
 }
 
+static int on_headers(void *arg, struct http_exchange *x, struct api_error *e)
+{
+    struct front *f = arg;
+    const struct route *route = route_find(http_path(x));
+    struct key_grant key;
+
+    if (route_is_anthropic(route))
+        http_add_header(x, "request-id", "%s", http_label(x));      /* the name that its clients read */
+    int err = check_key(f, x, route, &key, e);
+    if (err)
+        return err;
+    if (!route)
+        err = api_error_set(e, API_ROUTE_NOT_FOUND, NULL, "there is no route %.200s", http_path(x));
+    if (!err)
+        err = check_method(x, route, e);
+    if (!err && strcmp(http_method(x), "OPTIONS") != 0)
+        err = route_admit(f, route, 0, e);
+    if (!err)
+        err = make_job(f, x, route, &key, e);
+    if (err && key.number)
+        keys_release(f->options.keys, key.number);
+    return err;
+}
+
 static void enlist(struct front *f, struct job *job)
 {
     http_ref(job->x);           /* until the job has ended */
-    if (job->key > 0)
-        atomic_fetch_add(&f->in_flight[job->key], 1);
     pthread_mutex_lock(&f->jobs_lock);
     job->next = f->jobs;
     if (job->next)
@@ -133,6 +167,8 @@ static void on_request(void *arg, struct http_exchange *x)
     struct front *f = arg;
     struct job *job = http_user(x);
     struct buf none = { 0 };
+    struct api_error e;
+    unsigned limit;
 
     job->requested = true;
     if (strcmp(http_method(x), "OPTIONS") == 0) {
@@ -140,7 +176,11 @@ static void on_request(void *arg, struct http_exchange *x)
         http_reply(x, 204, NULL, &none);
     } else if (!job->route->post) {
         route_answer(f, job);
+    } else if (job->key.number && job->route->engine && !keys_enter(f->options.keys, job->key.number, &limit)) {
+        too_many(f, limit, &e);         /* others of the key came while this one's body was read */
+        http_reply_error(x, &e);
     } else {
+        job->entered = job->key.number && job->route->engine;
         job->arrived_ns = clock_now_ns();
         enlist(f, job);
         job_post(job, JOB_START);
@@ -175,6 +215,17 @@ static void on_free(void *arg, struct http_exchange *x)
     job_free(job);
 }
 
+static void write_error(void *arg, const struct http_exchange *x, const struct api_error *e, struct buf *out)
+{
+    const struct route *route = route_find(http_path(x));
+
+    (void)arg;
+    if (route_is_anthropic(route))
+        api_error_write_anthropic(e, http_label(x), out);
+    else
+        api_error_write(e, out);
+}
+
 /* Jobs with a ping or a queue deadline that is due are told; they look at the time themselves. */
 static void on_tick(void *arg)
 {
@@ -198,6 +249,7 @@ void front_serve(struct front *f, struct http_options *o)
     o->on_free = on_free;
     o->on_reply = on_reply;
     o->on_tick = on_tick;
+    o->write_error = write_error;
     o->arg = f;
 }
 
@@ -239,7 +291,7 @@ void front_destroy(struct front *f)
     work_pool_stop(&f->intake);
     work_pool_stop(&f->output);
     router_free(&f->router);
-    free(f->in_flight);
+    buf_free(&f->description);
     pthread_mutex_destroy(&f->jobs_lock);
     pthread_cond_destroy(&f->jobs_gone);
     free(f);

@@ -15,6 +15,7 @@
 #include "server/api.h"
 #include "server/replicas.h"
 #include "server/http.h"
+#include "server/keys.h"
 
 struct front;
 
@@ -36,9 +37,10 @@ struct front_options {
     int64_t created;                /* unix time */
     size_t max_waiting;             /* as the engine's; 0: 512 */
     uint64_t max_waiting_tokens;    /* 0: no limit */
-    size_t n_keys;                  /* of the key file; 0: no keys, no limit per key */
+    struct keys *keys;              /* outlive the front; NULL: no key is needed, and none has a limit */
     bool isolate_keys;              /* requests of different API keys share no pages of the prefix cache */
     double queue_s;                 /* longest wait for the engine to begin; 0: 120 */
+    double request_s;               /* longest time from arrival to the end, where the request has no `timeout`; 0: any */
     double ping_s;                  /* of silence in a stream, then a comment; 0: 30 */
     bool metrics_vllm;              /* /metrics has vLLM's names, too */
     unsigned n_intake, n_output;    /* threads that read requests, and that work off events; 0: 2, 1 */
@@ -53,6 +55,9 @@ void front_set_replicas(struct front *f, struct replicas *r);
 void front_on_event(void *front, const struct engine_event *event);
 /* The model is loaded. */
 void front_set_facts(struct front *f, const struct front_facts *facts);
+
+/* Log what is going on: a line for connections, requests and queue, and one for the KV pages of each node (front_report.c). */
+void front_report(struct front *f, const struct http *http);
 
 /*
  * Refuse new requests, wait up to `patience_s` for those in flight, then end them with an error. Returns when all are answered,

@@ -9,13 +9,12 @@
 
 #include "common/buf.h"
 #include "server/completion.h"
+#include "server/embedding.h"
 #include "server/front.h"
 #include "server/metrics.h"
 #include "server/replicas.h"
 #include "server/router.h"
 #include "server/work_pool.h"
-
-enum { FRONT_PER_KEY = 32 };    /* requests in flight of one key */
 
 enum { FRONT_MAX_ROUTES = 24, FRONT_STATUSES = 18 };
 enum front_finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOL_CALLS, FINISH_ABORT, FINISH_ERROR, FINISHES };
@@ -39,7 +38,7 @@ struct front {
     struct work_pool intake, output;
     atomic_bool draining, has_facts;
     struct front_facts facts;               /* once has_facts */
-    atomic_uint *in_flight;                 /* per key, from 1 */
+    struct buf description;                 /* /openapi.json */
     _Atomic uint64_t n_finished, n_generated;       /* for the mean length of an answer */
     pthread_mutex_t jobs_lock;
     pthread_cond_t jobs_gone;               /* with jobs_lock: the list became empty */
@@ -47,8 +46,9 @@ struct front {
 };
 
 enum route_id {
-    ROUTE_COMPLETIONS, ROUTE_CHAT, ROUTE_TOKENIZE, ROUTE_DETOKENIZE, ROUTE_APPLY_TEMPLATE,
-    ROUTE_MODELS, ROUTE_MODEL, ROUTE_TOKENIZER_INFO, ROUTE_HEALTH, ROUTE_LIVEZ, ROUTE_READYZ, ROUTE_VERSION, ROUTE_METRICS,
+    ROUTE_COMPLETIONS, ROUTE_CHAT, ROUTE_RESPONSES, ROUTE_RESPONSE, ROUTE_MESSAGES, ROUTE_COUNT_TOKENS, ROUTE_EMBEDDINGS, ROUTE_TOKENIZE,
+    ROUTE_DETOKENIZE, ROUTE_APPLY_TEMPLATE, ROUTE_MODELS, ROUTE_MODEL, ROUTE_TOKENIZER_INFO, ROUTE_HEALTH, ROUTE_LIVEZ, ROUTE_READYZ,
+    ROUTE_VERSION, ROUTE_METRICS, ROUTE_OPENAPI,
     ROUTE_NOT_BUILT
 };
 
@@ -69,24 +69,26 @@ struct job {
     struct front *front;
     struct http_exchange *x;
     const struct route *route;
-    int key;
+    struct key_grant key;                   /* held until the job is freed */
     bool plain;                             /* Accept: text/plain */
     bool verbose;                           /* /health?verbose=1 */
     bool requested;                         /* its body is here. Like the next, written on its MHD thread, read when it is freed */
     bool answered;
+    bool entered;                           /* counts among the requests in flight of its key */
     uint64_t arrived_ns;
 
     pthread_mutex_t lock;
     unsigned messages;                      /* under lock, like the two below */
-    struct buf inbox;                       /* struct completion_event, its alternatives, the next one ... */
+    struct buf inbox;                       /* struct completion_event, its alternatives or embedding, the next one ... */
     bool scheduled;                         /* a pool thread has it, or will */
     bool *finish_lost;                      /* per sequence: there was no memory for its last event */
 
     /* Only the pool thread that has the job. */
     struct buf events;                      /* the inbox it took */
-    struct completion *completion;
+    struct completion *completion;          /* this, */
+    struct embedding *embedding;            /* or this, once the request is read */
     uint64_t *ids;                          /* of the router, per sequence; 0: not with the engine */
-    bool gone, streaming, replied, ended;
+    bool gone, streaming, replied, settled, ended;
     bool begun, decodes;                    /* the engine has read of its prompt; has given a token */
     int status;                             /* for the log */
 
@@ -104,7 +106,9 @@ void job_post(struct job *job, unsigned message);
 void job_run(struct work_item *item);
 
 /* front_output.c: pool thread only. */
-void job_deliver(struct job *job);          /* send what the completion has, cancel what it wants cancelled, end when all is done */
+bool job_done(const struct job *job);       /* what it replies is known */
+void job_abort(struct job *job, const struct api_error *e);     /* as completion_abort */
+void job_deliver(struct job *job);          /* send what is ready, cancel what is not wanted any more, end when all is done */
 void job_fail(struct job *job, const struct api_error *e);      /* before there is a completion */
 void job_tick(struct job *job, uint64_t now);
 void job_reply(struct job *job, struct buf *body);
@@ -113,6 +117,7 @@ void job_reply(struct job *job, struct buf *body);
 const struct route *route_find(const char *path);
 size_t route_index(const struct route *route);              /* below FRONT_MAX_ROUTES; of NULL: FRONT_MAX_ROUTES */
 const struct route *route_at(size_t i);                     /* NULL: there are no more */
+bool route_is_anthropic(const struct route *route);         /* errors in that shape, and x-api-key; of NULL: false */
 void route_allow(const struct route *route, struct http_exchange *x);       /* the header Allow */
 int route_admit(struct front *f, const struct route *route, size_t body_bytes, struct api_error *e);
 void route_answer(struct front *f, struct job *job);        /* the routes that need neither body nor engine */

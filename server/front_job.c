@@ -31,7 +31,10 @@ void job_free(struct job *job)
 {
     if (!job)
         return;
+    if (job->key.number)
+        keys_release(job->front->options.keys, job->key.number);
     completion_free(job->completion);
+    embedding_free(job->embedding);
     buf_free(&job->inbox);
     buf_free(&job->events);
     free(job->ids);
@@ -76,15 +79,18 @@ void front_on_event(void *arg, const struct engine_event *e)
         return;
     const struct completion_event kept = {
         .sequence = sequence, .type = e->type, .reason = e->reason, .n_tokens = e->n_tokens, .n_prompt = e->n_prompt,
-        .n_cached = e->n_cached, .token = e->token, .logprob = e->logprob, .n_top = e->n_top, .at_ns = clock_now_ns(),
+        .n_cached = e->n_cached, .token = e->token, .logprob = e->logprob, .n_top = e->n_top, .n_embedding = e->n_embedding,
+        .at_ns = clock_now_ns(),
         .queue_ns = e->queue_ns, .prompt_ns = e->prompt_ns, .decode_ns = e->decode_ns,
     };
     struct http_exchange *x = job->x;
     http_ref(x);
     pthread_mutex_lock(&job->lock);
-    if (buf_reserve(&job->inbox, sizeof(kept) + e->n_top * sizeof(e->top[0]))) {
+    if (buf_reserve(&job->inbox, sizeof(kept) + e->n_top * sizeof(e->top[0]) + e->n_embedding * sizeof(e->embedding[0]))) {
         buf_append(&job->inbox, &kept, sizeof(kept));
         buf_append(&job->inbox, e->top, e->n_top * sizeof(e->top[0]));
+        if (e->n_embedding)
+            buf_append(&job->inbox, e->embedding, e->n_embedding * sizeof(e->embedding[0]));
     } else {
         job->messages |= JOB_LOST;
         job->finish_lost[sequence] |= e->type == ENGINE_FINISHED;
@@ -114,6 +120,9 @@ static void start_simple(struct job *job)
     case ROUTE_DETOKENIZE:
         err = api_detokenize(m, body, n, &out, &e);
         break;
+    case ROUTE_COUNT_TOKENS:
+        err = api_count_tokens(m, body, n, &out, &e);
+        break;
     default:
         err = api_apply_template(m, body, n, &out, &e);
         break;
@@ -128,7 +137,7 @@ static void start_simple(struct job *job)
 
 static void refused_by_engine(struct job *job, int err, struct api_error *e)
 {
-    const struct api_request *r = completion_request(job->completion);
+    const struct api_request *r = job->completion ? completion_request(job->completion) : embedding_request(job->embedding);
     struct engine_status s;
 
     switch (err) {
@@ -141,7 +150,7 @@ static void refused_by_engine(struct job *job, int err, struct api_error *e)
     case -E2BIG:
         metric_add(&job->front->metrics.rejected[REJECT_CONTEXT], 1);
         replicas_status(job->front->replicas, &s);
-        api_error_set(e, API_CONTEXT_LENGTH_EXCEEDED, r->route == API_CHAT ? "messages" : "prompt",
+        api_error_set(e, API_CONTEXT_LENGTH_EXCEEDED, api_prompt_param(r->route),
                       "prompt and answer do not fit the context of %u tokens", s.n_ctx);
         e->has_context = true;
         e->n_prompt_tokens = r->prompts[0].n;
@@ -153,46 +162,86 @@ static void refused_by_engine(struct job *job, int err, struct api_error *e)
     }
 }
 
-static struct kv_salt salt_of_key(struct kv_salt salt, int key)
+/* From the key itself, not its number, which another key may get after it. */
+static struct kv_salt salt_of_key(struct kv_salt salt, uint64_t tag)
 {
-    const XXH128_hash_t hash = XXH3_128bits_withSeed(&salt, sizeof(salt), (XXH64_hash_t)key + 1);
+    const XXH128_hash_t hash = XXH3_128bits_withSeed(&salt, sizeof(salt), (XXH64_hash_t)tag);
     return (struct kv_salt){ { hash.low64, hash.high64 } };
+}
+
+/* A request's own orders those of its key; with the key's it is the rank by which running requests keep their pages. */
+static int32_t add_priorities(int32_t a, int b)
+{
+    const int64_t sum = (int64_t)a + b;
+    return sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : (int32_t)sum;
+}
+
+static int submit_sequence(struct job *job, size_t i, const struct api_request *r, struct engine_request *q)
+{
+    struct front *f = job->front;
+    const double timeout_s = r->timeout_s > 0 ? r->timeout_s : f->options.request_s;
+
+    q->id = job->ids[i] = router_add(&f->router, job, (uint32_t)i);
+    q->key = job->key.number;
+    q->key_holder = job->key.holder;
+    q->key_priority = job->key.priority;
+    q->priority = add_priorities(q->priority, job->key.priority);
+    if (f->options.isolate_keys)
+        q->salt = salt_of_key(q->salt, job->key.tag);
+    if (timeout_s > 0)
+        q->deadline_ns = job->arrived_ns + (uint64_t)(timeout_s * 1e9);
+    const int err = q->id ? replicas_submit(f->replicas, q) : -EBUSY;
+    if (err && q->id) {
+        router_remove(&f->router, q->id);
+        job->ids[i] = 0;
+    }
+    return err;
+}
+
+/* Inputs as far as they may be in the engine at once. A full queue is no error while some are: the others follow these. */
+static void submit_inputs(struct job *job)
+{
+    struct embedding *m = job->embedding;
+    struct engine_request q;
+    struct api_error e;
+    size_t i;
+
+    while (embedding_next(m, &i, &q)) {
+        const int err = submit_sequence(job, i, embedding_request(m), &q);
+        if (!err)
+            continue;
+        if (embedding_refused(m, i) && err == -EBUSY)
+            return;
+        refused_by_engine(job, err, &e);
+        embedding_abort(m, &e);
+    }
+}
+
+static int make_ids(struct job *job, size_t n)
+{
+    job->ids = calloc(n, sizeof(*job->ids));
+    job->finish_lost = calloc(n, sizeof(*job->finish_lost));
+    return job->ids && job->finish_lost ? 0 : -ENOMEM;
 }
 
 /* Submit the sequences that need the engine; when one is refused, all are given up. */
 static void submit(struct job *job)
 {
-    struct front *f = job->front;
     struct completion *c = job->completion;
-    const struct api_request *r = completion_request(c);
     const size_t n = completion_n_sequences(c);
-    int err = 0;
+    int err = make_ids(job, n);
 
-    job->ids = calloc(n, sizeof(*job->ids));
-    job->finish_lost = calloc(n, sizeof(*job->finish_lost));
-    if (!job->ids || !job->finish_lost)
-        err = -ENOMEM;
     for (size_t i = 0; i < n; i++) {
         struct engine_request q;
         if (!completion_engine_request(c, i, &q))
             continue;
         if (!err) {
-            q.id = job->ids[i] = router_add(&f->router, job, (uint32_t)i);
-            q.key = (uint32_t)job->key;
-            if (f->options.isolate_keys)
-                q.salt = salt_of_key(q.salt, job->key);
-            if (r->timeout_s > 0)
-                q.deadline_ns = job->arrived_ns + (uint64_t)(r->timeout_s * 1e9);
-            err = q.id ? replicas_submit(f->replicas, &q) : -EBUSY;
+            err = submit_sequence(job, i, completion_request(c), &q);
             if (!err)
                 continue;
             struct api_error e;
             refused_by_engine(job, err, &e);
             completion_abort(c, &e);
-        }
-        if (job->ids && job->ids[i]) {
-            router_remove(&f->router, job->ids[i]);
-            job->ids[i] = 0;
         }
         completion_close_sequence(c, i);
     }
@@ -202,7 +251,7 @@ static int make_completion(struct job *job, struct api_request *request, struct 
 {
     struct completion_options o = {
         .tokenizer = job->front->options.model.tokenizer, .fingerprint = "fourway-" FOURWAY_VERSION, .created = time(NULL),
-        .arrived_ns = job->arrived_ns, .plain = job->plain, .first_token = &job->front->metrics.first_token,
+        .arrived_ns = job->arrived_ns, .label = http_label(job->x), .plain = job->plain, .first_token = &job->front->metrics.first_token,
         .gap = &job->front->metrics.gap,
     };
     uint64_t random[2];
@@ -218,7 +267,37 @@ static int make_completion(struct job *job, struct api_request *request, struct 
     return err ? api_error_internal(e, err) : 0;
 }
 
-static void start_completion(struct job *job)
+static int make_embedding(struct job *job, struct api_request *request, struct api_error *e)
+{
+    int err = embedding_create(&job->embedding, request, job->front->options.model.pooling);
+
+    if (!err)
+        err = make_ids(job, embedding_n_inputs(job->embedding));
+    if (!err)
+        return 0;
+    embedding_free(job->embedding);
+    job->embedding = NULL;
+    return api_error_internal(e, err);
+}
+
+static enum api_route api_route_of(const struct route *route)
+{
+    switch (route->id) {
+    case ROUTE_CHAT:
+        return API_CHAT;
+    case ROUTE_RESPONSES:
+        return API_RESPONSES;
+    case ROUTE_MESSAGES:
+        return API_MESSAGES;
+    case ROUTE_EMBEDDINGS:
+        return API_EMBEDDINGS;
+    default:
+        return API_COMPLETIONS;
+    }
+}
+
+/* A request that needs the engine. */
+static void start(struct job *job)
 {
     struct front *f = job->front;
     struct api_request *request;
@@ -230,7 +309,7 @@ static void start_completion(struct job *job)
     int err = route_admit(f, job->route, n, &e);
     if (!err) {
         replicas_status(f->replicas, &status);
-        err = api_read(&request, job->route->id == ROUTE_CHAT ? API_CHAT : API_COMPLETIONS, &f->options.model, status.n_ctx, body, n, &e);
+        err = api_read(&request, api_route_of(job->route), &f->options.model, status.n_ctx, body, n, &e);
         if (err && e.code == API_CONTEXT_LENGTH_EXCEEDED)
             metric_add(&f->metrics.rejected[REJECT_CONTEXT], 1);
     }
@@ -238,7 +317,7 @@ static void start_completion(struct job *job)
     if (!err && *request->label && http_label_is_ours(job->x))
         http_set_label(job->x, request->label);
     if (!err)
-        err = make_completion(job, request, &e);
+        err = request->route == API_EMBEDDINGS ? make_embedding(job, request, &e) : make_completion(job, request, &e);
     if (err) {
         job_fail(job, &e);
         return;
@@ -246,8 +325,10 @@ static void start_completion(struct job *job)
     const uint64_t now = clock_now_ns();
     const double ping_s = request->ping_s < 0 ? f->options.ping_s : request->ping_s;
     job->ping_ns = (uint64_t)(ping_s * 1e9);
-    job->silent_since_ns = request->stream && !job->plain && ping_s > 0 ? now : 0;
+    job->silent_since_ns = request->stream && completion_ping(job->completion) && ping_s > 0 ? now : 0;
     job->queue_deadline_ns = now + (uint64_t)(f->options.queue_s * 1e9);
+    if (job->embedding)         /* its inputs are submitted as there is room for them */
+        return;
     completion_start(job->completion);
     submit(job);
 }
@@ -266,11 +347,16 @@ static void work_off(struct job *job)
         at += sizeof(e);
         memcpy(top, b->data + at, e.n_top * sizeof(top[0]));
         at += e.n_top * sizeof(top[0]);
+        const char *embedding = b->data + at;
+        at += e.n_embedding * sizeof(float);
         job->begun = true;
         job->decodes |= e.type == ENGINE_TOKEN;
         if (e.type == ENGINE_FINISHED && e.reason == ENGINE_CORRUPTED)
             metric_add(&job->front->metrics.corrupted, 1);
-        completion_push(job->completion, &e, top);
+        if (job->completion)
+            completion_push(job->completion, &e, top);
+        else
+            embedding_push(job->embedding, &e, embedding);
         if (e.type == ENGINE_FINISHED && job->ids[e.sequence]) {
             router_remove(&job->front->router, job->ids[e.sequence]);
             job->ids[e.sequence] = 0;
@@ -284,8 +370,8 @@ static void work_off_lost(struct job *job)
     struct api_error e;
 
     api_error_internal(&e, -ENOMEM);
-    completion_abort(job->completion, &e);
-    for (size_t i = 0; i < completion_n_sequences(job->completion); i++) {
+    job_abort(job, &e);
+    for (size_t i = 0; i < (job->completion ? completion_n_sequences(job->completion) : embedding_n_inputs(job->embedding)); i++) {
         pthread_mutex_lock(&job->lock);
         const bool lost = job->finish_lost[i];
         job->finish_lost[i] = false;
@@ -293,7 +379,10 @@ static void work_off_lost(struct job *job)
         if (lost) {
             router_remove(&job->front->router, job->ids[i]);
             job->ids[i] = 0;
-            completion_close_sequence(job->completion, i);
+            if (job->completion)
+                completion_close_sequence(job->completion, i);
+            else
+                embedding_close(job->embedding);
         }
     }
 }
@@ -310,23 +399,25 @@ static void work_off_messages(struct job *job, unsigned messages)
         if (job->gone)
             job_fail(job, NULL);
         else if (job->route->engine)
-            start_completion(job);
+            start(job);
         else
             start_simple(job);
     }
-    if (!job->completion)
+    if (!job->completion && !job->embedding)
         return;
     work_off(job);
     if (messages & JOB_LOST)
         work_off_lost(job);
     if (job->gone)
-        completion_abort(job->completion, NULL);
+        job_abort(job, NULL);
     if (messages & JOB_STOP) {
         api_error_set(&e, API_DRAINING, NULL, "the server is shutting down");
-        completion_abort(job->completion, &e);
+        job_abort(job, &e);
     }
     if (messages & JOB_TICK)
         job_tick(job, clock_now_ns());
+    if (job->embedding)
+        submit_inputs(job);
     job_deliver(job);
 }
 

@@ -13,6 +13,7 @@ static const int statuses[FRONT_STATUSES - 1] = { 200, 204, 400, 401, 403, 404, 
 static const char *const finish_names[FINISHES] = { "stop", "length", "tool_calls", "abort", "error" };
 static const char *const rejection_names[REJECTIONS] = { "queue_requests", "queue_tokens", "kv", "rate", "context" };
 static const char *const phase_names[PHASES] = { "upload", "queue", "prefill", "decode" };
+static const char *const preemption_names[ENGINE_PREEMPTIONS] = { "park", "spill", "recompute" };
 static const char *const step_names[ENGINE_PHASES] = { "prefill", "decode", "mixed" };
 
 void front_count_reply(struct front *f, const struct route *route, int status)
@@ -26,7 +27,7 @@ void front_count_reply(struct front *f, const struct route *route, int status)
 
 void front_count_gone(struct job *job)
 {
-    if (job->gone || !job->route->engine || (job->completion && completion_done(job->completion)))
+    if (job->gone || !job->route->engine || job_done(job))
         return;
     metric_add(&job->front->metrics.disconnects[job->decodes ? PHASE_DECODE : job->begun ? PHASE_PREFILL : PHASE_QUEUE], 1);
 }
@@ -41,7 +42,8 @@ void front_count_end(const struct job *job, const struct completion_summary *s)
     metric_add(&m->finished[reason], 1);
     metric_observe(&m->total, BOUNDS_REQUEST, clock_now_ns() - job->arrived_ns);
     metric_observe(&m->prompt_tokens, BOUNDS_TOKENS, s->n_prompt);
-    metric_observe(&m->generation_tokens, BOUNDS_TOKENS, s->n_generated);
+    if (job->completion)
+        metric_observe(&m->generation_tokens, BOUNDS_TOKENS, s->n_generated);
     if (s->queue_ns)
         metric_observe(&m->queue, BOUNDS_REQUEST, s->queue_ns);
     if (s->prompt_ns)
@@ -177,11 +179,11 @@ static void write_requests(struct view *v)
     histogram(v, "fourway_inter_token_latency_seconds", "From token to token of a choice.", BOUNDS_GAP, &m->gap, 0);
     histogram(v, "fourway_time_per_output_token_seconds", "Mean time from token to token of a request's first choice.", BOUNDS_GAP,
               &m->token, 0);
-    histogram(v, "fourway_e2e_request_latency_seconds", "From a completion's arrival to its end.", BOUNDS_REQUEST, &m->total, 0);
+    histogram(v, "fourway_e2e_request_latency_seconds", "From a request's arrival to its end.", BOUNDS_REQUEST, &m->total, 0);
     histogram(v, "fourway_request_queue_seconds", "In the queue of the engine.", BOUNDS_REQUEST, &m->queue, 0);
     histogram(v, "fourway_request_prefill_seconds", "From leaving the queue to the first token.", BOUNDS_REQUEST, &m->prefill, 0);
     histogram(v, "fourway_request_decode_seconds", "From the first token to the last.", BOUNDS_REQUEST, &m->decode, 0);
-    histogram(v, "fourway_request_prompt_tokens", "Prompt tokens of a completion.", BOUNDS_TOKENS, &m->prompt_tokens, most);
+    histogram(v, "fourway_request_prompt_tokens", "Prompt tokens of a request.", BOUNDS_TOKENS, &m->prompt_tokens, most);
     histogram(v, "fourway_request_generation_tokens", "Tokens generated for a completion, all choices.", BOUNDS_TOKENS,
               &m->generation_tokens, most);
 }
@@ -224,7 +226,13 @@ static void write_engine(struct view *v)
     counter(v, "fourway_prompt_tokens_total", "Prompt tokens of requests, each once.", "source", "computed", s->tokens_prompt);
     metrics_count(v->out, "fourway_prompt_tokens_total", (const char *const[]){ "source", "cached", NULL }, s->prefix_hit_tokens);
     counter(v, "fourway_generation_tokens_total", "Tokens generated.", NULL, NULL, s->tokens_generated);
-    counter(v, "fourway_preemptions_total", "Sequences that gave their KV pages back.", "kind", "recompute", s->preemptions);
+    metrics_family(v->out, "fourway_preemptions_total", METRIC_COUNTER, "Sequences that had to wait for KV pages while others ran: parked "
+                   "with theirs, spilled to spare memory, or to be computed again.");
+    for (size_t i = 0; i < ENGINE_PREEMPTIONS; i++)
+        metrics_count(v->out, "fourway_preemptions_total", (const char *const[]){ "kind", preemption_names[i], NULL }, s->preemptions[i]);
+    counter(v, "fourway_draft_tokens_total", "Tokens that speculation drafted, by whether they were drawn.", "outcome", "accepted",
+            s->drafts_accepted);
+    metrics_count(v->out, "fourway_draft_tokens_total", (const char *const[]){ "outcome", "refused", NULL }, s->drafts_refused);
     write_kv_pages(v);
     metrics_family(v->out, "fourway_step_seconds", METRIC_HISTOGRAM, "A step of the model, with sampling, by whose tokens it computed.");
     for (size_t i = 0; i < ENGINE_PHASES; i++) {
@@ -346,6 +354,49 @@ static void write_nodes(struct view *v)
     counter(v, "fourway_profiled_steps_total", "Steps whose parts were measured.", NULL, NULL, v->steps_profiled);
 }
 
+/* Which experts tokens went to: only models with mixtures of experts have these families. */
+static void write_experts(struct view *v)
+{
+    struct metric_histogram_copy step_experts = { 0 };
+    uint64_t tokens = 0, reads = 0, bytes[ENGINE_PHASES] = { 0 };
+    size_t n_experts = 0;
+
+    for (size_t r = 0; r < v->n_replicas; r++) {
+        const struct engine_expert_figures *x = &v->replica[r].experts;
+        n_experts = x->n_experts > n_experts ? x->n_experts : n_experts;
+        tokens += x->tokens;
+        reads += x->reads;
+        for (size_t i = 0; i < ENGINE_PHASES; i++)
+            bytes[i] += x->read_bytes[i];
+        metric_histogram_sum(&step_experts, &x->step_experts);
+    }
+    if (!n_experts)
+        return;
+    counter(v, "fourway_expert_tokens_total", "Tokens that experts computed, of all layers: one counts for every expert that it went to.",
+            NULL, NULL, tokens);
+    counter(v, "fourway_expert_reads_total", "Experts that steps read, of all layers; tokens over reads is how many shared one.",
+            NULL, NULL, reads);
+    metrics_family(v->out, "fourway_expert_read_bytes_total", METRIC_COUNTER,
+                   "Experts' part, on all nodes together, of fourway_read_bytes_total.");
+    for (size_t i = 0; i < ENGINE_PHASES; i++)
+        metrics_count(v->out, "fourway_expert_read_bytes_total", (const char *const[]){ "phase", step_names[i], NULL }, bytes[i]);
+    metrics_family(v->out, "fourway_step_experts", METRIC_HISTOGRAM, "Experts of a layer that a step read, on average over its layers.");
+    metrics_histogram(v->out, "fourway_step_experts", NULL, BOUNDS_TOKENS, &step_experts, 0, n_experts);
+    metrics_family(v->out, "fourway_expert_busiest_ratio", METRIC_GAUGE, "Tokens of a layer's busiest expert over the mean of its experts, "
+                   "of about the last thousand tokens for each; 1: all are as busy.");
+    for (size_t r = 0; r < v->n_replicas; r++) {
+        const struct engine_expert_figures *x = &v->replica[r].experts;
+        for (size_t i = 0; i < x->n_layers; i++) {
+            char layer[24], replica[24];
+            snprintf(layer, sizeof(layer), "%zu", i);
+            snprintf(replica, sizeof(replica), "%zu", r);
+            const char *const labels[] = { "layer", layer, v->n_replicas > 1 ? "replica" : NULL, replica, NULL };
+            if (x->busiest[i] > 0)
+                metrics_value(v->out, "fourway_expert_busiest_ratio", labels, (double)x->busiest[i]);
+        }
+    }
+}
+
 /* ---- vLLM's names (v1/metrics/loggers.py), for --metrics-compat vllm: the same numbers, in its own buckets ---- */
 
 enum { VLLM_LEAST_GAP_NS = 10000000, VLLM_LEAST_REQUEST_NS = 300000000 };       /* its first bounds; ours begin below */
@@ -387,7 +438,8 @@ static void write_vllm(struct view *v)
     vllm_value(v, "vllm:prefix_cache_queries_total", METRIC_COUNTER, "Prompt tokens looked for in the prefix cache.",
                (double)s->prefix_lookup_tokens);
     vllm_value(v, "vllm:prefix_cache_hits_total", METRIC_COUNTER, "Prompt tokens found there.", (double)s->prefix_hit_tokens);
-    vllm_value(v, "vllm:num_preemptions_total", METRIC_COUNTER, "Sequences that gave their KV pages back.", (double)s->preemptions);
+    vllm_value(v, "vllm:num_preemptions_total", METRIC_COUNTER, "Sequences that gave their KV pages back.",
+               (double)(s->preemptions[ENGINE_SPILL] + s->preemptions[ENGINE_RECOMPUTE]));
     vllm_value(v, "vllm:prompt_tokens_total", METRIC_COUNTER, "Prompt tokens of requests.",
                (double)(s->tokens_prompt + s->prefix_hit_tokens));
     vllm_value(v, "vllm:generation_tokens_total", METRIC_COUNTER, "Tokens generated.", (double)s->tokens_generated);
@@ -419,6 +471,7 @@ void front_write_metrics(struct front *f, const struct http *http, struct buf *o
     write_requests(&v);
     write_engine(&v);
     write_nodes(&v);
+    write_experts(&v);
     if (f->options.metrics_vllm)
         write_vllm(&v);
     free(v.replica);

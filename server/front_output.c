@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -16,22 +17,38 @@ static double ms(uint64_t ns)
 static void log_end(const struct job *job)
 {
     const char *label = http_label(job->x), *path = http_path(job->x);
+    const char *key = job->key.number ? job->key.name : "-";
     struct completion_summary s;
 
-    if (!job->completion) {
-        log_info("%s %s status=%d total=%.1fms key=%d", label, path, job->status, ms(clock_now_ns() - job->arrived_ns), job->key);
+    if (!job->completion && !job->embedding) {
+        log_info("%s %s status=%d total=%.1fms key=%s", label, path, job->status, ms(clock_now_ns() - job->arrived_ns), key);
         return;
     }
-    completion_summarise(job->completion, &s);
+    if (job->completion)
+        completion_summarise(job->completion, &s);
+    else
+        embedding_summarise(job->embedding, &s);
     front_count_end(job, &s);
     log_info("%s %s status=%d%s finish=%s prompt=%llu cached=%llu output=%llu queue=%.1fms ttft=%.1fms itl_p50=%.1fms itl_max=%.1fms "
-             "total=%.1fms key=%d", label, path, job->status, job->gone ? " client left" : "", s.finish_reason,
+             "total=%.1fms key=%s", label, path, job->status, job->gone ? " client left" : "", s.finish_reason,
              (unsigned long long)s.n_prompt, (unsigned long long)s.n_cached, (unsigned long long)s.n_generated, ms(s.queue_ns),
-             ms(s.first_token_ns), ms(s.gap_median_ns), ms(s.gap_most_ns), ms(clock_now_ns() - job->arrived_ns), job->key);
+             ms(s.first_token_ns), ms(s.gap_median_ns), ms(s.gap_most_ns), ms(clock_now_ns() - job->arrived_ns), key);
     if (s.n_generated) {
         atomic_fetch_add(&job->front->n_finished, 1);
         atomic_fetch_add(&job->front->n_generated, s.n_generated);
     }
+}
+
+/* What the outcome is is known: counted, logged and off its key's account before the last byte leaves, for the client may ask for the next
+ * thing, or for the counts, as soon as it has that. */
+static void settle(struct job *job)
+{
+    if (job->settled)
+        return;
+    job->settled = true;
+    log_end(job);
+    if (job->entered)
+        keys_leave(job->front->options.keys, job->key.number);
 }
 
 /* Nothing more will happen: the job leaves the list, and lets go of the exchange that owns it. */
@@ -42,11 +59,11 @@ static void end(struct job *job)
     if (job->ended)
         return;
     job->ended = true;
-    log_end(job);
-    if (job->key > 0)
-        atomic_fetch_sub(&f->in_flight[job->key], 1);
+    settle(job);
     completion_free(job->completion);
     job->completion = NULL;
+    embedding_free(job->embedding);
+    job->embedding = NULL;
     pthread_mutex_lock(&f->jobs_lock);
     if (job->previous)
         job->previous->next = job->next;
@@ -64,6 +81,7 @@ void job_fail(struct job *job, const struct api_error *e)
 {
     if (e) {
         job->status = api_error_status(e);
+        settle(job);
         http_reply_error(job->x, e);
     }
     end(job);
@@ -72,6 +90,7 @@ void job_fail(struct job *job, const struct api_error *e)
 void job_reply(struct job *job, struct buf *body)
 {
     job->status = body->failed ? 500 : 200;
+    settle(job);
     http_reply(job->x, 200, "application/json", body);
     end(job);
 }
@@ -99,10 +118,13 @@ static void deliver_stream(struct job *job)
     if (error && !job->streaming && !out->len) {
         job->status = api_error_status(error);
         job->replied = true;
+        settle(job);
         http_reply_error(job->x, error);
         return;
     }
     begin_stream(job);
+    if (completion_done(c))
+        settle(job);
     cut = out->failed;
     if (!cut && out->len && http_stream_write(job->x, out->data, out->len, completion_take_echo_bytes(c)) < 0) {
         if (!job->gone)
@@ -127,38 +149,57 @@ static void deliver_stream(struct job *job)
 
 static void deliver_reply(struct job *job)
 {
-    struct completion *c = job->completion;
-    const struct api_error *error = completion_error(c);
+    const struct api_error *error = job->completion ? completion_error(job->completion) : embedding_error(job->embedding);
+    struct buf *out = job->completion ? completion_output(job->completion) : embedding_output(job->embedding);
 
-    if (job->replied || !completion_done(c))
+    if (job->replied || !job_done(job))
         return;
     job->replied = true;
     if (error) {
         job->status = api_error_status(error);
+        settle(job);
         http_reply_error(job->x, error);
     } else if (!job->gone) {
-        job->status = completion_output(c)->failed ? 500 : 200;
-        http_reply(job->x, 200, "application/json", completion_output(c));
+        job->status = out->failed ? 500 : 200;
+        settle(job);
+        http_reply(job->x, 200, "application/json", out);
     }
+}
+
+static bool next_cancel(struct job *job, size_t *sequence)
+{
+    return job->completion ? completion_next_cancel(job->completion, sequence) : embedding_next_cancel(job->embedding, sequence);
+}
+
+bool job_done(const struct job *job)
+{
+    return job->completion ? completion_done(job->completion) : job->embedding && embedding_done(job->embedding);
+}
+
+void job_abort(struct job *job, const struct api_error *e)
+{
+    if (job->completion)
+        completion_abort(job->completion, e);
+    else
+        embedding_abort(job->embedding, e);
 }
 
 void job_deliver(struct job *job)
 {
-    struct completion *c = job->completion;
     size_t sequence;
 
-    if (completion_request(c)->stream)
+    if (job->completion && completion_request(job->completion)->stream)
         deliver_stream(job);
     else
         deliver_reply(job);
-    while (completion_next_cancel(c, &sequence))
+    while (next_cancel(job, &sequence))
         if (job->ids && job->ids[sequence])
             replicas_cancel(job->front->replicas, job->ids[sequence]);
-    if (completion_done(c)) {
-        job->silent_since_ns = 0;
-        job->queue_deadline_ns = 0;
-    }
-    if (completion_done(c) && completion_closed(c))
+    if (!job_done(job))
+        return;
+    job->silent_since_ns = 0;
+    job->queue_deadline_ns = 0;
+    if (job->completion ? completion_closed(job->completion) : embedding_closed(job->embedding))
         end(job);
 }
 
@@ -167,15 +208,15 @@ void job_tick(struct job *job, uint64_t now)
     const uint64_t deadline = job->queue_deadline_ns, silent = job->silent_since_ns;
     struct api_error e;
 
-    if (completion_done(job->completion))
+    if (job_done(job))
         return;
     if (deadline && now > deadline) {
         api_error_set(&e, API_DEADLINE_EXCEEDED, NULL, "the request waited %.0f s in the queue", job->front->options.queue_s);
-        completion_abort(job->completion, &e);
+        job_abort(job, &e);
     } else if (silent && now - silent >= job->ping_ns) {
-        static const char ping[] = ": ping\n\n";
+        const char *ping = completion_ping(job->completion);
         begin_stream(job);
-        http_stream_write(job->x, ping, sizeof(ping) - 1, 0);
+        http_stream_write(job->x, ping, strlen(ping), 0);
         job->silent_since_ns = now;
     }
 }

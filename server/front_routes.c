@@ -24,11 +24,12 @@ static const struct route routes[] = {
     { "/readyz", ROUTE_READYZ, false, true, false, false },
     { "/version", ROUTE_VERSION, false, false, false, false },
     { "/metrics", ROUTE_METRICS, false, false, false, false },
-    { "/openapi.json", ROUTE_NOT_BUILT, false, false, false, false },
-    { "/v1/embeddings", ROUTE_NOT_BUILT, true, false, false, false },
-    { "/v1/responses", ROUTE_NOT_BUILT, true, false, false, false },
-    { "/v1/messages", ROUTE_NOT_BUILT, true, false, false, false },
-    { "/v1/messages/count_tokens", ROUTE_NOT_BUILT, true, false, false, false },
+    { "/openapi.json", ROUTE_OPENAPI, false, false, false, false },
+    { "/v1/embeddings", ROUTE_EMBEDDINGS, true, false, false, true },
+    { "/v1/responses", ROUTE_RESPONSES, true, false, false, true },
+    { "/v1/responses/", ROUTE_RESPONSE, false, false, true, false },
+    { "/v1/messages", ROUTE_MESSAGES, true, false, false, true },
+    { "/v1/messages/count_tokens", ROUTE_COUNT_TOKENS, true, false, false, false },
 };
 
 _Static_assert(sizeof(routes) / sizeof(routes[0]) <= FRONT_MAX_ROUTES, "a row of counters for each route");
@@ -52,6 +53,11 @@ const struct route *route_find(const char *path)
             return &routes[i];
     }
     return NULL;
+}
+
+bool route_is_anthropic(const struct route *route)
+{
+    return route && (route->id == ROUTE_MESSAGES || route->id == ROUTE_COUNT_TOKENS);
 }
 
 void route_allow(const struct route *route, struct http_exchange *x)
@@ -89,6 +95,9 @@ int route_admit(struct front *f, const struct route *route, size_t body_bytes, s
 
     if (route->id == ROUTE_NOT_BUILT)
         return api_error_set(e, API_NOT_SUPPORTED, NULL, "%s is not built into this version", route->path);
+    if (route->id == ROUTE_EMBEDDINGS && f->options.model.pooling == POOLING_NONE)
+        return api_error_set(e, API_NOT_SUPPORTED, NULL, "%s gives no embeddings: its file says so (pooling_type)",
+                             f->options.model.names[0]);
     if (!route->engine)
         return 0;
     replicas_status(f->replicas, &s);
@@ -229,6 +238,7 @@ void route_answer(struct front *f, struct job *job)
 {
     struct http_exchange *x = job->x;
     struct buf out = { 0 };
+    struct api_error e;
     int status = 200;
 
     switch (job->route->id) {
@@ -237,6 +247,10 @@ void route_answer(struct front *f, struct job *job)
         break;
     case ROUTE_MODEL:
         answer_model(f, x, &out);
+        return;
+    case ROUTE_RESPONSE:
+        api_error_set(&e, API_ROUTE_NOT_FOUND, NULL, "no response is kept here: %.200s", http_path(x));
+        http_reply_error(x, &e);
         return;
     case ROUTE_TOKENIZER_INFO:
         write_tokenizer_info(f, &out);
@@ -254,6 +268,9 @@ void route_answer(struct front *f, struct job *job)
         front_write_metrics(f, http_of(x), &out);
         http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
         return;
+    case ROUTE_OPENAPI:
+        buf_append(&out, f->description.data, f->description.len);
+        break;
     case ROUTE_LIVEZ:
         buf_puts(&out, "ok\n");
         http_reply(x, 200, "text/plain; charset=utf-8", &out);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 enum {
+    GRAMMAR_MAGIC = 0x66773167,
     GRAMMAR_MAX_NODES = 65535,
     GRAMMAR_MAX_SETS = 255,
     GRAMMAR_MAX_DEPTH = 64,     /* rules entered and not left */
@@ -31,6 +32,7 @@ enum grammar_op {
 
 struct grammar_node { uint8_t op, set; uint16_t a, b; };
 struct byte_set { uint64_t bits[4]; };
+struct code_range { uint32_t least, most; };    /* code points */
 
 /* The head of a table: sets[n_sets] follow, then nodes[n_nodes]. Aligned to 8. */
 struct grammar {
@@ -47,9 +49,14 @@ const struct grammar_node *grammar_nodes(const struct grammar *g);
  * before? Returns NULL, or what is wrong with it. */
 const char *grammar_check(const void *table, size_t n_bytes);
 
+/* The part of that check which is about meaning; *culprit: a call that is part of the reason, or 0. */
+const char *grammar_check_meaning(const struct grammar *g, uint16_t *culprit);
+
+size_t grammar_bytes(size_t n_sets, size_t n_nodes);    /* of such a table */
+
 /* need[n_nodes]: how many rules must be entered beyond those that are, to reach the end of the rule from there; above GRAMMAR_MAX_DEPTH:
- * no way. Returns false for a grammar that is too entangled to say (more than 300 passes). */
-bool grammar_needs(const struct grammar *g, uint8_t *need);
+ * no way. Time is linear in the nodes. Returns 0 or -ENOMEM. */
+int grammar_needs(const struct grammar *g, uint8_t *need);
 
 /* Building. After an error (`error` is set: what was too much) everything returns 0 and grammar_finish fails. */
 struct grammar_builder {
@@ -60,6 +67,7 @@ struct grammar_builder {
     uint16_t letter;            /* as in the table */
     const char *error;
     bool no_memory;
+    uint16_t culprit;           /* after grammar_finish failed: the call or repeat to blame; 0: unknown */
 };
 int grammar_begin(struct grammar_builder *b);       /* 0 or -ENOMEM; grammar_abandon in any case */
 void grammar_abandon(struct grammar_builder *b);
@@ -68,6 +76,10 @@ uint16_t grammar_range(struct grammar_builder *b, uint8_t least, uint8_t most, u
 uint16_t grammar_text(struct grammar_builder *b, const char *text, size_t n, uint16_t next);
 uint16_t grammar_split(struct grammar_builder *b, uint16_t x, uint16_t y);
 uint16_t grammar_call(struct grammar_builder *b, uint16_t rule, uint16_t next);
+/* A character of ranges[n] in UTF-8: ranges in ascending order, apart, without surrogates (D800 to DFFF); n may be 0: no way. */
+uint16_t grammar_characters(struct grammar_builder *b, const struct code_range *ranges, size_t n, uint16_t next);
+/* One of texts[n], which are sorted here; what they share at the front is one way. Recurs as deep as texts are prefixes of others. */
+uint16_t grammar_one_of(struct grammar_builder *b, char **texts, size_t n, uint16_t next);
 /* A node to begin with whose way is told later: for loops and rules that call themselves. */
 uint16_t grammar_later(struct grammar_builder *b);
 void grammar_define(struct grammar_builder *b, uint16_t later, uint16_t start);

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "server/http_internal.h"
+#include "server/http_tls.h"
 
 static void set_defaults(struct http_options *o)
 {
@@ -93,7 +94,19 @@ static void panic(void *arg, const char *file, unsigned line, const char *reason
 
 static int start_daemon(struct http *h)
 {
-    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_NO_LISTEN_SOCKET;
+    /*
+     * TLS by poll, which costs a pass over a worker's connections at each wake-up: with epoll 0.9.75 takes no notice that a handshake waits
+     * for its client, and asks again and again (seen: half a core for as long as one such connection is open).
+     */
+    const unsigned flags = MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_NO_LISTEN_SOCKET |
+                           (h->options.tls ? MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS : MHD_USE_EPOLL_INTERNAL_THREAD);
+    static char priorities[] = "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1";      /* RFC 8996 */
+    const struct MHD_OptionItem tls[] = {
+        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, http_tls_callback() },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, priorities },
+        { MHD_OPTION_END, 0, NULL }
+    };
+    const struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
     /* The limit is divided over the workers, and our accept loop counts first. */
     const unsigned limit = (unsigned)h->options.max_connections + 64 * h->options.n_workers;
 
@@ -108,6 +121,7 @@ static int start_daemon(struct http *h)
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
         MHD_OPTION_NOTIFY_CONNECTION, http_connection_notice, h,
         MHD_OPTION_NOTIFY_COMPLETED, http_completed, h,
+        MHD_OPTION_ARRAY, h->options.tls ? tls : none,
         MHD_OPTION_END);
     if (!h->daemon) {
         log_error("libmicrohttpd did not start");

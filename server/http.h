@@ -19,14 +19,16 @@
 
 struct http;
 struct http_exchange;
-struct http_keys;
+struct http_tls;
 
 struct http_options {
     const char *host;               /* a name or an address */
     uint16_t port;                  /* 0: any free one */
     const char *const *origins;     /* scheme://host[:port] that browsers may call from */
     size_t n_origins;
-    const struct http_keys *keys;   /* NULL: no key is needed */
+    const char *const *hosts;       /* names, beside localhost, by which a loopback address may be called: of a proxy before it */
+    size_t n_hosts;
+    struct http_tls *tls;           /* NULL: plain text */
     size_t max_connections;         /* 0: 4096. Likewise the defaults below */
     size_t max_body;                /* 16 MiB */
     size_t max_bodies;              /* bytes of all bodies that are held at once; 1 GiB */
@@ -45,6 +47,8 @@ struct http_options {
      * NULL. */
     void (*on_reply)(void *arg, const struct http_exchange *x, int status);
     void (*on_tick)(void *arg);     /* every quarter of a second while there are connections */
+    /* The body of an error's reply; NULL: api_error_write(). */
+    void (*write_error)(void *arg, const struct http_exchange *x, const struct api_error *e, struct buf *out);
     void *arg;
 };
 
@@ -52,7 +56,7 @@ struct http_options {
 int http_open(struct http **h, const struct http_options *o);
 /* Start the threads. 0, or a negative errno (logged). */
 int http_start(struct http *h);
-const char *http_url(const struct http *h);     /* http://HOST:PORT */
+const char *http_url(const struct http *h);     /* http://HOST:PORT, or https:// */
 bool http_is_loopback(const struct http *h);
 size_t http_n_connections(const struct http *h);
 
@@ -77,8 +81,6 @@ bool http_label_is_ours(const struct http_exchange *x);
 void http_set_label(struct http_exchange *x, const char *label);        /* before the reply */
 const char *http_header(const struct http_exchange *x, const char *name);       /* only in on_headers; NULL: none */
 const char *http_query(const struct http_exchange *x, const char *name);        /* only in on_headers; NULL: none, "" without value */
-/* 0: no key is needed; n: the n-th of the file was sent; -1: none or a wrong one. Only in on_headers. Constant time. */
-int http_key(const struct http_exchange *x);
 const char *http_body(const struct http_exchange *x, size_t *n);        /* followed by a NUL */
 void http_drop_body(struct http_exchange *x);                   /* its memory is not needed any more */
 
@@ -97,14 +99,5 @@ void http_stream_begin(struct http_exchange *x, const char *content_type);
 int http_stream_write(struct http_exchange *x, const char *bytes, size_t n, size_t allowance);
 void http_stream_end(struct http_exchange *x);
 void http_stream_cut(struct http_exchange *x);      /* close without the end of the stream: the client sees that it is cut */
-
-/* ---- keys (http_keys.c) ---- */
-
-/* One key a line; blank lines and lines that begin with # are skipped. 0, or a negative errno (logged). Free with http_keys_free. */
-int http_keys_read(struct http_keys **keys, const char *path);
-void http_keys_free(struct http_keys *keys);
-size_t http_keys_count(const struct http_keys *keys);
-/* The number of the key in the file, from 1, or -1. The time does not depend on the content. */
-int http_keys_find(const struct http_keys *keys, const char *key);
 
 #endif

@@ -49,7 +49,7 @@ static void note_address(struct http *h)
         port = ntohs(a.v6.sin6_port);
         h->loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
     }
-    snprintf(h->url, sizeof(h->url), "http://%s:%u", h->host, port);
+    snprintf(h->url, sizeof(h->url), "%s://%s:%u", h->options.tls ? "https" : "http", h->host, port);
 }
 
 int http_accept_open(struct http *h)
@@ -97,12 +97,17 @@ static void raise_descriptor_limit(const struct http *h)
     }
 }
 
-static void refuse(int fd)
+/* With TLS nothing can be said before a handshake: the connection is only closed. */
+static void refuse(const struct http *h, int fd)
 {
     struct api_error e;
     struct buf body = { 0 }, reply = { 0 };
     char drain[4096];
 
+    if (h->options.tls) {
+        close(fd);
+        return;
+    }
     api_error_set(&e, API_SERVER_OVERLOADED, NULL, "too many connections");
     api_error_write(&e, &body);
     buf_printf(&reply, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: %u\r\n"
@@ -124,7 +129,7 @@ static void hand_over(struct http *h, int fd, const struct sockaddr *address, so
     const int on = 1, patience_ms = 20000;
 
     if (atomic_load(&h->n_connections) >= h->options.max_connections) {
-        refuse(fd);
+        refuse(h, fd);
         return;
     }
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));

@@ -110,7 +110,11 @@ static bool host_is(const char *host, const char *name)
 
 static bool host_allowed(const struct http *h, const char *host)
 {
-    return host_is(host, "localhost") || host_is(host, "127.0.0.1") || host_is(host, "[::1]") || host_is(host, h->host);
+    bool configured = false;
+
+    for (size_t i = 0; i < h->options.n_hosts; i++)
+        configured |= host_is(host, h->options.hosts[i]);
+    return configured || host_is(host, "localhost") || host_is(host, "127.0.0.1") || host_is(host, "[::1]") || host_is(host, h->host);
 }
 
 static int check_site(struct http_exchange *x, const struct headers *s, struct api_error *e)
@@ -121,11 +125,11 @@ static int check_site(struct http_exchange *x, const struct headers *s, struct a
 
     if (h->loopback && s->host && !host_allowed(h, s->host)) {
         x->close = true;
-        return api_error_set(e, API_HOST_NOT_ALLOWED, NULL, "Host \"%.100s\" is not this server", s->host);
+        return api_error_set(e, API_HOST_NOT_ALLOWED, NULL, "Host \"%.100s\" is not this server; see --allowed-host", s->host);
     }
     if (!s->n_origin)
         return 0;
-    snprintf(address, sizeof(address), "http://%.256s", s->host ? s->host : "");
+    snprintf(address, sizeof(address), "%s://%.256s", h->options.tls ? "https" : "http", s->host ? s->host : "");
     own = s->n_origin == 1 && strcasecmp(address, s->origin) == 0;
     for (size_t i = 0; i < h->options.n_origins; i++)
         listed |= s->n_origin == 1 && strcmp(s->origin, h->options.origins[i]) == 0;
@@ -161,7 +165,8 @@ int http_check(struct http_exchange *x, struct MHD_Connection *conn, const char 
     *preflight = *x->origin && strcmp(x->method, MHD_HTTP_METHOD_OPTIONS) == 0;
     if (*preflight) {
         http_add_header(x, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
-        http_add_header(x, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id");
+        /* The star covers what browsers' clients add, such as x-stainless-os, but never Authorization. */
+        http_add_header(x, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key, X-Request-Id, Anthropic-Version, *");
         http_add_header(x, "Access-Control-Max-Age", "600");
     }
     return 0;

@@ -117,18 +117,6 @@ const char *http_query(const struct http_exchange *x, const char *name)
     return value ? value : "";
 }
 
-int http_key(const struct http_exchange *x)
-{
-    static const char scheme[] = "Bearer ";
-    const char *authorization = http_header(x, MHD_HTTP_HEADER_AUTHORIZATION);
-
-    if (!x->http->options.keys)
-        return 0;
-    if (!authorization || strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
-        return -1;
-    return http_keys_find(x->http->options.keys, authorization + sizeof(scheme) - 1);
-}
-
 const char *http_body(const struct http_exchange *x, size_t *n)
 {
     *n = x->body.len;
@@ -203,7 +191,10 @@ void http_reply_error(struct http_exchange *x, const struct api_error *e)
         http_add_header(x, MHD_HTTP_HEADER_RETRY_AFTER, "%u", e->retry_after_s);
     if (e->code == API_INVALID_API_KEY)
         http_add_header(x, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    api_error_write(e, &body);
+    if (x->http->options.write_error)
+        x->http->options.write_error(x->http->options.arg, x, e, &body);
+    else
+        api_error_write(e, &body);
     http_reply(x, api_error_status(e), "application/json", &body);
 }
 
@@ -346,7 +337,7 @@ static void add_headers(const struct http_exchange *x, struct MHD_Response *resp
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     if (*x->origin) {
         MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, x->origin);
-        MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id");
+        MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
         MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN);
     }
     for (size_t i = 0; i < x->n_added; i++)

@@ -1,31 +1,21 @@
 /*
- * json_read.h - a request body to a jansson tree, strictly: RFC 8259 in UTF-8, bounded before anything is allocated.
- *
- * A scan of our own goes first, because jansson 2.14 allows a depth of 2048, has no limit on the number of values, and builds its
- * tree while it reads. The scan needs no memory and names the byte where the text stops being JSON; what it lets
- * through, jansson parses with duplicate keys refused. Both are linear in the text.
+ * json_read.h - a request body, or another small file that the server reads, to a jansson tree: common/json_text.h with the limits
+ * for them.
  */
 #ifndef FOURWAY_SERVER_JSON_READ_H
 #define FOURWAY_SERVER_JSON_READ_H
 
-#include <stddef.h>
-
-#include <jansson.h>
+#include "common/json_text.h"
 
 enum {
-    JSON_READ_MAX_DEPTH = 64,
-    JSON_READ_MAX_VALUES = 200000   /* integers that are elements of an array (token ids) do not count */
+    JSON_READ_MAX_DEPTH = JSON_TEXT_MAX_DEPTH,
+    JSON_READ_MAX_VALUES = 200000
 };
 
-struct json_read_error {
-    size_t offset;          /* of the first byte that is wrong */
-    char message[128];      /* without the offset */
-};
-
-/*
- * Returns 0 with *out (json_decref by the caller), -EINVAL with *error filled, or -ENOMEM. An integer beyond 64 bits does not fail
- * here, where its field is unknown: then all integers of the text come as reals.
- */
-int json_read(const char *text, size_t n, json_t **out, struct json_read_error *error);
+/* As json_text_read(). */
+static inline int json_read(const char *text, size_t n, json_t **out, struct json_read_error *error)
+{
+    return json_text_read(text, n, JSON_READ_MAX_VALUES, out, error);
+}
 
 #endif

@@ -81,6 +81,40 @@ void json_write_logprob(struct buf *b, float logprob)
         buf_puts(b, "-9999.0");
 }
 
+void json_write_floats(struct buf *b, const void *floats, size_t n)
+{
+    buf_putc(b, '[');
+    for (size_t i = 0; i < n; i++) {
+        float value;
+        memcpy(&value, (const char *)floats + i * sizeof(value), sizeof(value));
+        buf_printf(b, i ? ",%.9g" : "%.9g", (double)value);
+    }
+    buf_putc(b, ']');
+}
+
+void json_write_base64(struct buf *b, const void *bytes, size_t n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = bytes;
+    const size_t n_out = (n + 2) / 3 * 4;
+    char *out = buf_reserve(b, n_out + 2);
+
+    if (!out)
+        return;
+    *out++ = '"';
+    for (size_t i = 0; i < n; i += 3) {
+        const size_t left = n - i;
+        const unsigned group = (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+        *out++ = digits[group >> 18];
+        *out++ = digits[group >> 12 & 63];
+        *out++ = left > 1 ? digits[group >> 6 & 63] : '=';
+        *out++ = left > 2 ? digits[group & 63] : '=';
+    }
+    *out = '"';
+    b->len += n_out + 2;
+    b->data[b->len] = '\0';
+}
+
 void json_write_ids(struct buf *b, const int32_t *ids, size_t n)
 {
     buf_putc(b, '[');

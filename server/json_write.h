@@ -21,6 +21,12 @@ void json_write_string_or_null(struct buf *b, const char *text);
 /* 9 significant digits: equal values are equal texts, and the float comes back exactly. -infinity is no JSON: -9999.0. */
 void json_write_logprob(struct buf *b, float logprob);
 
+/* [0.5,-1] with 9 significant digits, so that floats come back exactly; `floats` need not be aligned. All finite. */
+void json_write_floats(struct buf *b, const void *floats, size_t n);
+
+/* "AACAPw==": RFC 4648. */
+void json_write_base64(struct buf *b, const void *bytes, size_t n);
+
 /* [1,2,3] */
 void json_write_ids(struct buf *b, const int32_t *ids, size_t n);
 

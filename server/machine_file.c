@@ -60,8 +60,10 @@ void machine_write(struct buf *b, const struct machine *m)
     for (size_t i = 0; i < m->n_levels; i++) {
         const struct machine_level *l = &m->levels[i];
 
-        buf_printf(b, "%s\n    \"%s\": {\"int8\": %.9g, \"bf16\": %.9g, \"float32\": %.9g}", i ? "," : "", l->isa, l->int8_ops_per_s / 1e9,
-                   l->bf16_ops_per_s / 1e9, l->float32_ops_per_s / 1e9);
+        buf_puts(b, i ? ",\n    " : "\n    ");
+        json_write_string(b, l->isa);
+        buf_printf(b, ": {\"int8\": %.9g, \"bf16\": %.9g, \"float32\": %.9g}", l->int8_ops_per_s / 1e9, l->bf16_ops_per_s / 1e9,
+                   l->float32_ops_per_s / 1e9);
     }
     buf_puts(b, "}\n}\n");
 }
@@ -88,16 +90,19 @@ static void fail(struct reader *r, const char *format, ...)
               what);
 }
 
-/* A number above 0 times `unit`; `where` names it. The bounds are beyond any machine, and within what arithmetic on rates can bear. */
+/*
+ * A number above 0 times `unit`; `where` names it. The bounds are beyond any machine, and within what arithmetic on rates can bear. They
+ * are for the number as it stands in the file: a product that is rounded could be written as a number that is refused.
+ */
 static double take_number(struct reader *r, const json_t *value, const char *where, double unit)
 {
-    const double x = json_number_value(value) * unit;
+    const double x = json_number_value(value);
 
     if (!json_is_number(value))
         fail(r, "%s is %s", where, value ? "no number" : "missing");
-    else if (!(x >= 1e-6) || x > 1e18)
-        fail(r, "%s is %.6g: it must be above 0, and what a machine can do", where, json_number_value(value));
-    return x;
+    else if (!(x >= 1e-9 && x <= 1e9))
+        fail(r, "%s is %.6g: it must be above 0, and what a machine can do", where, x);
+    return x * unit;
 }
 
 static double take_field(struct reader *r, const json_t *object, const char *prefix, const char *key, double unit)

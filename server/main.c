@@ -18,7 +18,9 @@ static const struct { const char *name; int (*run)(int argc, char **argv); const
     { "bench", cmd_bench, "measure prefill and decode: tok/s, GB/s, share of the machine's bandwidth" },
     { "doctor", cmd_doctor, "what of this machine costs speed, and how to mend it" },
     { "membw", cmd_membw, "measure this machine's memory: bandwidth and latency of nodes, links and cores" },
+    { "hash-key", cmd_hash_key, "the line of an API key for the server's file of keys" },
     { "info", cmd_info, "what a model file holds" },
+    { "quantize", cmd_quantize, "write a model with its weights in another type" },
     { "tokenize", cmd_tokenize, "text on stdin to token ids" },
     { "perplexity", cmd_perplexity, "how well a model predicts a text" },
 };

@@ -20,11 +20,15 @@ enum {
 /* A rule that was entered: where it goes on afterwards, and what was entered before it. Frame 0: none. */
 struct frame { uint16_t node, depth; uint32_t parent; };
 
+/* What may follow a character whose return is this frame: another character of a string, at that frame; 0: none. */
+struct after_letter { uint32_t frame; bool known, alone; };
+
 struct state { uint32_t first, n; int32_t mask; bool may_end; };
 
 /* One filling of the table. A thread is node << 32 | frame; its node reads a byte. */
 struct table {
     struct frame *frames;
+    struct after_letter *after;                     /* of frames: kept, since one character further most of it is the same */
     struct state *states;
     uint64_t *threads;
     uint32_t *frame_index, *state_index, *next;     /* hash tables; next[state][class of bytes] */
@@ -82,6 +86,7 @@ static uint32_t enter(struct matcher *m, struct table *t, uint16_t node, uint32_
         return 0;
     }
     t->frames[t->n_frames] = (struct frame){ node, depth, parent };
+    t->after[t->n_frames].known = false;
     t->frame_index[at] = (uint32_t)t->n_frames;
     return (uint32_t)t->n_frames++;
 }
@@ -151,6 +156,22 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Most states have a handful of threads, nearly in order: there a call for each comparison would be most of the time. */
+static void sort_threads(uint64_t *threads, size_t n)
+{
+    if (n > 32) {
+        qsort(threads, n, sizeof(*threads), compare);
+        return;
+    }
+    for (size_t i = 1; i < n; i++) {
+        const uint64_t x = threads[i];
+        size_t k = i;
+        for (; k > 0 && threads[k - 1] > x; k--)
+            threads[k] = threads[k - 1];
+        threads[k] = x;
+    }
+}
+
 /* The number of the state with these threads (sorted here); UNKNOWN when the table is full. */
 static uint32_t intern(struct table *t, uint64_t *threads, size_t n, bool may_end)
 {
@@ -158,8 +179,7 @@ static uint32_t intern(struct table *t, uint64_t *threads, size_t n, bool may_en
 
     if (n == 0 && !may_end)
         return DEAD;
-    if (n > 1)
-        qsort(threads, n, sizeof(*threads), compare);
+    sort_threads(threads, n);
     for (size_t i = 0; i < n; i++)
         hash = mix(hash, threads[i]);
     size_t at = (size_t)(hash % STATE_SLOTS);
@@ -318,6 +338,22 @@ static bool reads_alone(const struct matcher *m, const uint64_t *threads, size_t
     return true;
 }
 
+/* False: too many ways. */
+static bool find_after(struct matcher *m, uint32_t frame)
+{
+    struct after_letter after = { .known = true };
+
+    begin_closure(m);
+    add_way(m, m->t->frames[frame].node, m->t->frames[frame].parent);
+    close_ways(m);
+    if (m->too_many)
+        return false;
+    find_string(m, m->found, m->n_found, &after.frame);
+    after.alone = reads_alone(m, m->found, m->n_found, after.frame);
+    m->t->after[frame] = after;
+    return true;
+}
+
 /*
  * How many characters of a string may follow, up to TRIE_MOST_PLAIN; 0 outside of strings. Only one way is followed, which is the same for
  * every character: so this many plain ones are allowed whatever other ways there are. If others might allow more of them, 0 too.
@@ -326,28 +362,23 @@ static size_t string_room(struct matcher *m, uint32_t state)
 {
     const struct state *s = &m->t->states[state];
     const uint64_t *threads = m->t->threads + s->first;
-    size_t n_threads = s->n, n = 0;
-    uint32_t frame = 0, last = 0;
-    bool alone = true;
+    uint32_t frame = 0;
 
-    while (m->grammar->letter && n < TRIE_MOST_PLAIN) {
-        const bool goes_on = find_string(m, threads, n_threads, &frame);
-        alone = alone && reads_alone(m, threads, n_threads, goes_on ? frame : 0);
-        if (!goes_on)
-            return alone ? n : 0;
-        if (n && frame == last)         /* for ever */
-            return TRIE_MOST_PLAIN;
-        n++;
-        last = frame;
-        begin_closure(m);
-        add_way(m, m->t->frames[frame].node, m->t->frames[frame].parent);
-        close_ways(m);
-        if (m->too_many)
+    if (!m->grammar->letter || !find_string(m, threads, s->n, &frame))
+        return 0;
+    bool alone = reads_alone(m, threads, s->n, frame);
+    for (size_t n = 1; n < TRIE_MOST_PLAIN; n++) {
+        if (!m->t->after[frame].known && !find_after(m, frame))
             return 0;
-        threads = m->found;
-        n_threads = m->n_found;
+        const struct after_letter *after = &m->t->after[frame];
+        alone = alone && after->alone;
+        if (!after->frame)
+            return alone ? n : 0;
+        if (after->frame == frame)      /* for ever */
+            return TRIE_MOST_PLAIN;
+        frame = after->frame;
     }
-    return n;
+    return TRIE_MOST_PLAIN;
 }
 
 /* One loop over the trie, in strings over that of tokens which are not plain. False when the table filled up. */
@@ -440,6 +471,35 @@ int matcher_allowed(struct matcher *m, struct matcher_place *p, const int32_t *t
     return err;
 }
 
+int matcher_takes(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, int32_t id, bool *takes)
+{
+    *takes = false;
+    if (id < 0 || (size_t)id >= m->trie->n_vocab || !(m->trie->in_trie[id >> 6] >> (id & 63) & 1))
+        return 0;
+    const uint32_t *at = m->trie->offsets + id;
+    pthread_mutex_lock(&m->lock);
+    int err = catch_up(m, p, tokens, n);
+    if (!err) {
+        const uint32_t state = read_bytes(m, p->state, m->trie->bytes + at[0], at[1] - at[0]);
+        *takes = state != DEAD;
+        err = state == UNKNOWN ? -E2BIG : 0;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return err;
+}
+
+int matcher_in_string(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, bool *in_string)
+{
+    uint32_t frame;
+
+    pthread_mutex_lock(&m->lock);
+    int err = catch_up(m, p, tokens, n);
+    const struct state *s = &m->t->states[p->state];
+    *in_string = !err && m->grammar->letter && !s->may_end && find_string(m, m->t->threads + s->first, s->n, &frame);
+    pthread_mutex_unlock(&m->lock);
+    return err;
+}
+
 int matcher_only_end(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, bool *only_end)
 {
     pthread_mutex_lock(&m->lock);
@@ -500,6 +560,7 @@ static bool create_table(struct table *t, size_t n_classes)
     bool ok = true;
 
     t->frames = take(&ok, MAX_FRAMES, sizeof(*t->frames));
+    t->after = take(&ok, MAX_FRAMES, sizeof(*t->after));
     t->states = take(&ok, MAX_STATES, sizeof(*t->states));
     t->threads = take(&ok, MAX_THREADS, sizeof(*t->threads));
     t->frame_index = take(&ok, FRAME_SLOTS, sizeof(*t->frame_index));
@@ -549,9 +610,9 @@ int matcher_create(struct matcher **out, const struct grammar *g, const struct t
         memcpy(m->grammar, g, g->n_bytes);
         m->nodes = grammar_nodes(m->grammar);
         m->sets = grammar_sets(m->grammar);
-        grammar_needs(m->grammar, m->need);
         find_classes(m);
-        ok = create_table(&m->tables[0], m->n_classes) && create_table(&m->tables[1], m->n_classes);
+        ok = grammar_needs(m->grammar, m->need) == 0 && create_table(&m->tables[0], m->n_classes) &&
+             create_table(&m->tables[1], m->n_classes);
     }
     if (!ok) {
         matcher_destroy(m);
@@ -565,8 +626,9 @@ int matcher_create(struct matcher **out, const struct grammar *g, const struct t
 size_t matcher_bytes(const struct matcher *m)
 {
     return m->grammar->n_bytes + m->n_masks * m->mask_words * sizeof(*m->masks) +
-           2 * (MAX_FRAMES * sizeof(struct frame) + MAX_STATES * (sizeof(struct state) + m->n_classes * sizeof(uint32_t)) +
-                MAX_THREADS * sizeof(uint64_t) + (FRAME_SLOTS + STATE_SLOTS) * sizeof(uint32_t));
+           2 * (MAX_FRAMES * (sizeof(struct frame) + sizeof(struct after_letter)) +
+                MAX_STATES * (sizeof(struct state) + m->n_classes * sizeof(uint32_t)) + MAX_THREADS * sizeof(uint64_t) +
+                (FRAME_SLOTS + STATE_SLOTS) * sizeof(uint32_t));
 }
 
 void matcher_destroy(struct matcher *m)
@@ -576,6 +638,7 @@ void matcher_destroy(struct matcher *m)
     for (size_t i = 0; i < 2; i++) {
         struct table *t = &m->tables[i];
         free(t->frames);
+        free(t->after);
         free(t->states);
         free(t->threads);
         free(t->frame_index);

@@ -40,6 +40,12 @@ static inline size_t matcher_mask_words(size_t n_vocab)
  */
 int matcher_allowed(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, uint64_t *mask, bool *may_end);
 
+/* Without a mask: whether `id` may follow tokens[n]; *takes is what its bit of the mask would be. The same results. */
+int matcher_takes(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, int32_t id, bool *takes);
+
+/* Whether after tokens[n] a whole character of a JSON string may follow, and the text may not end. The same results. */
+int matcher_in_string(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, bool *in_string);
+
 /* The text is complete and nothing may follow. The same results; *only_end is set with 0. */
 int matcher_only_end(struct matcher *m, struct matcher_place *p, const int32_t *tokens, size_t n, bool *only_end);
 

@@ -12,6 +12,7 @@
 #include "model/model.h"
 #include "server/options.h"
 #include "server/suggest.h"
+#include "weights/quantize_plan.h"
 
 enum { ISA_CHOICE_AUTO };                               /* then enum isa + 1 */
 enum { KV_CHOICE_BF16, KV_CHOICE_Q8, KV_CHOICE_F32 };
@@ -28,6 +29,16 @@ const char *const model_presets[] = { "smollm2", "gemma3-270m", NULL };      /* 
 void model_flags_init(struct model_flags *f)
 {
     *f = (struct model_flags){ .nodes = "auto", .kv_type = KV_CHOICE_BF16 };
+}
+
+/* Those of quantize_targets, but for the first, f32, in whose place the file's own type stands. */
+static const char *const *type_choices(void)
+{
+    static const char *names[QUANTIZE_TARGETS + 1] = { "file" };
+
+    for (size_t i = 1; i < QUANTIZE_TARGETS; i++)
+        names[i] = quantize_targets[i].name;
+    return names;
 }
 
 void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OPTIONS])
@@ -48,6 +59,9 @@ void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OP
         { .name = "gemm", .type = OPTION_CHOICE, .out = &f->gemm, .choices = gemm_choices,
           .help = "who multiplies matrices for prompt tokens (default auto: the fastest that keeps the bits of a request); a library "
                   "takes quantised weights decoded to float32" },
+        { .name = "type", .type = OPTION_CHOICE, .out = &f->type, .choices = type_choices(),
+          .help = "type of matrices that the model has in 16 or 32 bits or FP8, made while it is loaded, as fourway quantize would "
+                  "(default file: as they are)" },
         { .name = "activations", .type = OPTION_CHOICE, .out = &f->activations, .choices = activations_choices,
           .help = "inputs of matrices: auto by weight type, for prompts by instruction set, too; q8 for quantised weights always; bf16 or "
                   "f32 for all, slow, for checking (default auto)" },
@@ -83,6 +97,7 @@ int model_flags_apply(const struct model_flags *f, struct model_options *o)
     o->activations = (enum activations_option)f->activations;
     o->gemm = (enum gemm_choice)f->gemm;
     o->kv_type = kv_types[kv_type];
+    o->type = quantize_targets[f->type].type;       /* 0: DTYPE_F32, which leaves all as they are */
     o->allow_nonfinite = f->allow_nonfinite;
     o->pages = (enum place_pages)f->huge_pages;
     o->n_ctx = f->ctx;
@@ -128,7 +143,8 @@ static void say_no_model(const char *name)
     struct buf presets = { 0 };
     for (size_t i = 0; model_presets[i]; i++)
         buf_printf(&presets, "%s%s", i ? ", " : "", model_presets[i]);
-    log_error("there is no model '%s': give the path of a .gguf file, or a preset (%s)", name, presets.failed ? "" : presets.data);
+    log_error("there is no model '%s': give the path of a .gguf file or of a Hugging Face folder, or a preset (%s)", name,
+              presets.failed ? "" : presets.data);
     buf_free(&presets);
 }
 
@@ -156,10 +172,8 @@ int model_resolve(const char *name, char *out, size_t out_size)
             log_error("cannot open the model %s: %s", path.data, strerror(errno));
         goto out;
     }
-    if (S_ISDIR(st.st_mode)) {
-        log_error("%s is a folder: this version reads .gguf files", path.data);
-        goto out;
-    }
+    while (S_ISDIR(st.st_mode) && path.len > 1 && path.data[path.len - 1] == '/')       /* the last name is the model's */
+        path.data[--path.len] = '\0';
     memcpy(out, path.data, path.len + 1);
     status = 0;
 out:

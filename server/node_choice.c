@@ -10,6 +10,7 @@
 #include "numa/topology.h"
 #include "plan/nodes.h"
 #include "server/machine_file.h"
+#include "weights/quantize_plan.h"
 
 /*
  * A server of today, where nobody has measured this one: of 8 channels of DDR5-4800 a socket reads 200 to 250 GB/s, a core up to 12; a UPI
@@ -86,13 +87,18 @@ static int describe_machine(struct plan_machine *m, const struct topology *t, co
     return machine_file ? measured_machine(m, machine_file, t) : 0;
 }
 
-static int describe_model(struct plan_model *m, const struct gguf *g)
+/* As it will be in memory, with the types that --type makes. */
+static int describe_model(struct plan_model *m, const struct gguf *g, enum dtype wanted)
 {
     struct model_config c;
-    int err = model_config_read(&c, g);
+    enum dtype *types = malloc(gguf_n_tensors(g) * sizeof(*types));
+    int err = types ? model_config_read(&c, g) : -ENOMEM;
 
-    if (err)
+    if (err) {
+        free(types);
         return err;
+    }
+    quantize_plan_load(g, wanted, types);
     const size_t context = c.n_ctx_train < 8192 ? c.n_ctx_train : 8192;      /* at least one of these should fit beside the weights */
 
     *m = (struct plan_model){ .resident_bytes = 4 * (double)(c.n_layers * c.n_kv_heads * c.head_dim * context), .n_layers = c.n_layers,
@@ -101,12 +107,14 @@ static int describe_model(struct plan_model *m, const struct gguf *g)
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         const bool is_embedding = t->name.len == strlen("token_embd.weight") && !memcmp(t->name.data, "token_embd.weight", t->name.len);
 
-        m->resident_bytes += 1.05 * (double)t->bytes;      /* as packed, and scratch */
+        const double bytes = (double)quantize_matrix_bytes(types[i], t->ne[1] * t->ne[2] * t->ne[3], t->ne[0]);
+        m->resident_bytes += 1.05 * bytes;      /* as packed, and scratch */
         if (is_embedding && !c.tied_embedding)      /* a row of it is looked up */
             continue;
-        m->weight_bytes += (double)t->bytes;
+        m->weight_bytes += bytes;
         m->params += (double)t->ne[0] * (double)t->ne[1];
     }
+    free(types);
     return 0;
 }
 
@@ -137,7 +145,7 @@ static int choose(struct node_choice *c, struct model_options *o, const struct g
     struct plan_machine machine;
     struct plan_model model;
     size_t n_nodes = t->n_nodes;
-    int err = describe_model(&model, g);
+    int err = describe_model(&model, g, o->type);
 
     if (!err)
         err = describe_machine(&machine, t, wish->machine_file);

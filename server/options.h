@@ -33,6 +33,7 @@ struct option {
     double least, most;
     const char *const *choices; /* NULL-terminated */
     bool *given;                /* set when the user gave a value; may be NULL */
+    const char *heading;        /* of this option and those after it in --help; NULL: as the one before */
 };
 
 struct command {
@@ -60,13 +61,14 @@ struct model_flags {
     int isa;            /* index: 0 auto, then scalar, avx2, avx512 */
     int gemm;           /* index: auto, native, onednn, openblas */
     int activations;    /* index: auto, q8, bf16, f32 */
+    int type;           /* index: 0 as the file has it, then f16, bf16, q8_0 ... */
     int kv_type;        /* index: bf16, q8, f32 */
     int huge_pages;     /* index: auto, explicit, thp, off */
     bool kv_type_given, allow_nonfinite;
     uint64_t kv_bytes;
 };
 void model_flags_init(struct model_flags *f);
-enum { MODEL_FLAGS_OPTIONS = 12 };
+enum { MODEL_FLAGS_OPTIONS = 13 };
 void model_flags_options(struct model_flags *f, struct option out[MODEL_FLAGS_OPTIONS]);
 
 struct model_options;

@@ -81,9 +81,13 @@ void options_print_help(const struct command *c)
     }
     if (!width)
         width = 14;
-    printf("\noptions:\n");
-    for (size_t i = 0; i < c->n_options; i++)
+    if (!c->n_options || !c->options[0].heading)
+        printf("\noptions:\n");
+    for (size_t i = 0; i < c->n_options; i++) {
+        if (c->options[i].heading)
+            printf("\n%s:\n", c->options[i].heading);
         print_option(&left, &c->options[i], width);
+    }
     print_option(&left, &help, width);
     if (c->epilogue) {
         putchar('\n');

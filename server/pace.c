@@ -21,7 +21,8 @@ size_t pace_budget(const struct pace *p, size_t n_decodes)
         return p->most;
     if (p->prompt_ns <= 0)      /* the first prompt among decodes: begin small, and learn */
         return least;
-    const double tokens = (p->target_ns - decodes_ns(p, n_decodes)) / p->prompt_ns;
+    const double decodes = decodes_ns(p, n_decodes), target = p->stretches && 5 * decodes > p->target_ns ? 5 * decodes : p->target_ns;
+    const double tokens = (target - decodes) / p->prompt_ns;
     return tokens <= (double)least ? least : tokens >= (double)p->most ? p->most : (size_t)tokens;
 }
 

@@ -76,7 +76,10 @@ void replicas_status(const struct replicas *r, struct engine_status *out)
         out->tokens_prompt += s.tokens_prompt;
         out->prefix_lookup_tokens += s.prefix_lookup_tokens;
         out->prefix_hit_tokens += s.prefix_hit_tokens;
-        out->preemptions += s.preemptions;
+        out->drafts_accepted += s.drafts_accepted;
+        out->drafts_refused += s.drafts_refused;
+        for (size_t k = 0; k < ENGINE_PREEMPTIONS; k++)
+            out->preemptions[k] += s.preemptions[k];
         out->tokens_per_s += s.tokens_per_s;
     }
 }

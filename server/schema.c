@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/regex.h"
 #include "server/schema_internal.h"
 
 enum { MOST_NAME = 1024 };      /* bytes of a property's name */
@@ -23,7 +24,7 @@ static const struct { const char *name; unsigned groups; } keywords[] = {
     { "type", OF_ALL | OF_VALUES },
     { "properties", OF_ALL }, { "required", OF_ALL }, { "additionalProperties", OF_ALL },
     { "items", OF_ALL }, { "minItems", OF_ALL }, { "maxItems", OF_ALL },
-    { "minLength", OF_ALL }, { "maxLength", OF_ALL },
+    { "minLength", OF_ALL }, { "maxLength", OF_ALL }, { "pattern", OF_ALL },
     { "minimum", OF_ALL }, { "maximum", OF_ALL }, { "exclusiveMinimum", OF_ALL }, { "exclusiveMaximum", OF_ALL },
     { "enum", OF_VALUES }, { "const", OF_VALUES },
     { "anyOf", OF_ANY }, { "oneOf", OF_ANY }, { "allOf", OF_ANY },
@@ -144,9 +145,27 @@ static uint16_t compile_string(struct schema_compiler *c, const json_t *schema, 
 {
     const size_t least = count(c, schema, "minLength", 0), most = count(c, schema, "maxLength", SIZE_MAX);
 
+    const json_t *pattern = json_object_get(schema, "pattern");
+    struct grammar_builder *b = &c->b;
+    struct pattern_error why;
+    uint16_t start;
+
     if (least > most)
         refuse(c, "minLength is above maxLength");
-    return c->err ? 0 : schema_string(c, least, most, next);
+    if (pattern && !json_is_string(pattern))
+        refuse(c, "pattern must be a string");
+    if (c->err || b->error)
+        return 0;
+    if (!pattern)
+        return schema_string(c, least, most, next);
+    /* As the standard has it, a pattern may match anywhere in the string unless it has ^ and $. */
+    const struct pattern_use use = { .search = true, .as_json = true, .least = least, .most = most };
+    int err = regex_build(b, json_string_value(pattern), json_string_length(pattern), &use, grammar_range(b, '"', '"', next), &start, &why);
+    if (err == -ENOMEM)
+        b->no_memory = true;
+    else if (err && *why.message)
+        refuse(c, "pattern: %s", why.message);
+    return err ? 0 : grammar_range(b, '"', '"', start);
 }
 
 /* The bound as an integer, rounded inwards; for what excludes it, one further. */
@@ -355,6 +374,7 @@ static const char *implied_type(const json_t *schema)
     static const struct { const char *keyword, *type; } implied[] = {
         { "properties", "object" }, { "required", "object" }, { "additionalProperties", "object" }, { "items", "array" },
         { "minItems", "array" }, { "maxItems", "array" }, { "minLength", "string" }, { "maxLength", "string" },
+        { "pattern", "string" },
         { "minimum", "integer" }, { "maximum", "integer" }, { "exclusiveMinimum", "integer" }, { "exclusiveMaximum", "integer" },
     };
     for (size_t i = 0; i < sizeof(implied) / sizeof(implied[0]); i++)
@@ -443,7 +463,7 @@ static uint16_t compile_values(struct schema_compiler *c, const json_t *schema, 
     else if (!n_texts && !c->b.no_memory)
         refuse(c, "no value of %s has the type", one ? "const" : "enum");
     else if (!c->err && !c->b.no_memory)
-        start = schema_one_of(c, texts, n_texts, next);
+        start = grammar_one_of(&c->b, texts, n_texts, next);
     for (size_t i = 0; i < n_texts; i++)
         free(texts[i]);
     free(texts);
@@ -576,7 +596,29 @@ static int compile_all(struct schema_compiler *c, const json_t *schema, struct g
     return err == -EINVAL ? refuse(c, "%s", why) : err;
 }
 
-int schema_compile(const json_t *schema, struct grammar **g, struct schema_error *e)
+static int compile_choice(struct schema_compiler *c, const json_t *strings, struct grammar **g)
+{
+    const size_t n = json_array_size(strings);
+    size_t n_bytes = 0;
+    const char *why;
+
+    for (size_t i = 0; i < n; i++)
+        n_bytes += json_string_length(json_array_get(strings, i));
+    if (n == 0 || n > SCHEMA_MAX_VALUES || n_bytes > SCHEMA_MAX_BYTES)
+        return refuse(c, "1 to %d strings of %d bytes together are supported", SCHEMA_MAX_VALUES, SCHEMA_MAX_BYTES);
+    char **texts = malloc(n * sizeof(*texts));
+    if (!texts)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        texts[i] = (char *)(uintptr_t)json_string_value(json_array_get(strings, i));
+    const uint16_t start = grammar_one_of(&c->b, texts, n, GRAMMAR_RETURN);
+    free(texts);
+    int err = grammar_finish(&c->b, start, g, &why);
+    return err == -EINVAL ? refuse(c, "%s", why) : err;
+}
+
+static int compile_with(int (*compiler)(struct schema_compiler *, const json_t *, struct grammar **), const json_t *input,
+                        struct grammar **g, struct schema_error *e)
 {
     struct schema_compiler *c = calloc(1, sizeof(*c));
     int err = -ENOMEM;
@@ -585,13 +627,23 @@ int schema_compile(const json_t *schema, struct grammar **g, struct schema_error
     *e = (struct schema_error){ "" };
     if (!c)
         return err;
-    c->root = schema;
+    c->root = input;
     c->error = e;
     c->path[0] = '#';
     err = grammar_begin(&c->b);
     if (!err)
-        err = compile_all(c, schema, g);
+        err = compiler(c, input, g);
     grammar_abandon(&c->b);
     free(c);
     return err;
+}
+
+int schema_compile(const json_t *schema, struct grammar **g, struct schema_error *e)
+{
+    return compile_with(compile_all, schema, g, e);
+}
+
+int schema_compile_choice(const json_t *strings, struct grammar **g, struct schema_error *e)
+{
+    return compile_with(compile_choice, strings, g, e);
 }

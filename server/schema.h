@@ -24,6 +24,9 @@ enum {
 
 struct schema_error { char message[320]; };     /* begins with the place, as #/properties/a */
 
+/* One of these strings as they are, without quotes. The same results. */
+int schema_compile_choice(const json_t *strings, struct grammar **g, struct schema_error *e);
+
 /* `schema` NULL: any object. Returns 0 with *g (free by the caller), -EINVAL with *e, or -ENOMEM. */
 int schema_compile(const json_t *schema, struct grammar **g, struct schema_error *e);
 

@@ -33,8 +33,6 @@ uint16_t schema_any_object(struct schema_compiler *c, uint16_t next);
 uint16_t schema_any_array(struct schema_compiler *c, uint16_t next);
 /* A key that is none of names[n], without escapes, and its quotes. */
 uint16_t schema_other_key(struct schema_compiler *c, const char *const *names, size_t n, uint16_t next);
-/* One of texts[n], which are sorted here; what they share at the front is one way. */
-uint16_t schema_one_of(struct schema_compiler *c, char **texts, size_t n, uint16_t next);
 
 #define SCHEMA_MOST INT64_C(999999999999999)    /* 15 digits: exact in a double, whoever reads it */
 

@@ -26,22 +26,10 @@ uint16_t schema_space(struct schema_compiler *c, uint16_t next)
     return grammar_call(&c->b, c->rules.space, next);
 }
 
-/* The bytes of a character beyond ASCII: Unicode 15, table 3-7, without overlong forms and surrogates. */
 static uint16_t wide_letter(struct schema_compiler *c, uint16_t next)
 {
-    struct grammar_builder *b = &c->b;
-    const uint16_t one = grammar_range(b, 0x80, 0xbf, next), two = grammar_range(b, 0x80, 0xbf, one);
-    uint16_t all = grammar_range(b, 0xc2, 0xdf, one);
-    struct byte_set three = { { 0 } };
-
-    byte_set_add(&three, 0xe1, 0xec);
-    byte_set_add(&three, 0xee, 0xef);
-    all = grammar_split(b, all, grammar_set(b, &three, two));
-    all = grammar_split(b, all, grammar_range(b, 0xe0, 0xe0, grammar_range(b, 0xa0, 0xbf, one)));
-    all = grammar_split(b, all, grammar_range(b, 0xed, 0xed, grammar_range(b, 0x80, 0x9f, one)));
-    all = grammar_split(b, all, grammar_range(b, 0xf0, 0xf0, grammar_range(b, 0x90, 0xbf, two)));
-    all = grammar_split(b, all, grammar_range(b, 0xf1, 0xf3, grammar_range(b, 0x80, 0xbf, two)));
-    return grammar_split(b, all, grammar_range(b, 0xf4, 0xf4, grammar_range(b, 0x80, 0x8f, two)));
+    static const struct code_range wide[] = { { 0x80, 0xd7ff }, { 0xe000, 0x10ffff } };
+    return grammar_characters(&c->b, wide, 2, next);
 }
 
 static struct byte_set plain_bytes(void)
@@ -284,40 +272,6 @@ uint16_t schema_any_array(struct schema_compiler *c, uint16_t next)
 static int compare_texts(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* Those that are equal up to `at`. The recursion is as deep as a text is long where texts part: a run they share is one step. */
-static uint16_t part(struct schema_compiler *c, char *const *texts, size_t n, size_t at, uint16_t next)
-{
-    uint16_t ways = 0;
-    bool any = false;
-    size_t shared = at;
-
-    if (c->b.error)
-        return 0;
-    if (n == 1)
-        return grammar_text(&c->b, texts[0] + at, strlen(texts[0] + at), next);
-    while (texts[0][shared] && texts[0][shared] == texts[n - 1][shared])       /* sorted: then all share it */
-        shared++;
-    if (!texts[0][shared] && !texts[n - 1][shared])
-        return grammar_text(&c->b, texts[0] + at, shared - at, next);
-    for (size_t i = 0; i < n; ) {
-        const char byte = texts[i][shared];
-        size_t m = i + 1;
-        while (m < n && texts[m][shared] == byte)
-            m++;
-        const uint16_t way = byte ? part(c, texts + i, m - i, shared, next) : next;
-        ways = any ? grammar_split(&c->b, ways, way) : way;
-        any = true;
-        i = m;
-    }
-    return grammar_text(&c->b, texts[0] + at, shared - at, ways);
-}
-
-uint16_t schema_one_of(struct schema_compiler *c, char **texts, size_t n, uint16_t next)
-{
-    qsort(texts, n, sizeof(*texts), compare_texts);
-    return part(c, texts, n, 0, next);
 }
 
 /* After `at` bytes that names[n] share, sorted: something that none of them goes on with, then anything; or on with one of them. */

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "server/batcher.h"
+#include "server/notify.h"
 
 struct starter {
     struct serve *serve;
@@ -31,14 +32,21 @@ static sigset_t end_signals(void)
     return set;
 }
 
+static sigset_t all_signals(void)
+{
+    sigset_t set = end_signals();
+
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    return set;
+}
+
 void serve_prepare_signals(void)
 {
-    const sigset_t set = end_signals();
+    const sigset_t set = all_signals();
 
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);        /* a terminal that closes, or logrotate: this version has nothing to read again */
-    signal(SIGUSR1, SIG_IGN);
 }
 
 static void exit_now(int signal_number)
@@ -90,10 +98,34 @@ static int starter_end(struct starter *s)
     return s->err;
 }
 
-/* Until a signal (0) or a model that does not load (its error). */
+/* What wait_for_end has been told. */
+struct wishes { bool end, reload, report; };
+
+/* A signal that comes several times before it is read is one. */
+static void read_signals(int signals, struct wishes *w)
+{
+    struct signalfd_siginfo taken;      /* one that is not read would still be pending when signals are let through */
+
+    while (read(signals, &taken, sizeof(taken)) == (ssize_t)sizeof(taken)) {
+        w->end |= taken.ssi_signo == SIGTERM || taken.ssi_signo == SIGINT;
+        w->reload |= taken.ssi_signo == SIGHUP;
+        w->report |= taken.ssi_signo == SIGUSR1;
+    }
+}
+
+static void say_listening(const struct serve *s)
+{
+    if (s->json_log)
+        log_info("listening on %s", http_url(s->http));
+    else
+        dprintf(STDERR_FILENO, "listening on %s\n", http_url(s->http));     /* scripts wait for exactly this line */
+}
+
+/* Until a signal (0) or a model that does not load (its error). A reload waits until the model is loaded. */
 static int wait_for_end(struct serve *s, struct starter *starter, int signals)
 {
     struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = starter->done, .events = POLLIN } };
+    struct wishes w = { 0 };
     bool loading = true;
 
     for (;;) {
@@ -102,36 +134,42 @@ static int wait_for_end(struct serve *s, struct starter *starter, int signals)
                 continue;
             return -errno;
         }
-        if (fds[0].revents) {
-            struct signalfd_siginfo taken;      /* else it would still be pending when signals are let through */
-            if (read(signals, &taken, sizeof(taken)) < 0)
-                log_error("signalfd: %s", strerror(errno));
-            if (loading) {
-                log_info("stopped while the model was loading");
-                _exit(0);       /* the load cannot be interrupted, and nothing is worth waiting for it */
-            }
-            return 0;
+        if (fds[0].revents)
+            read_signals(signals, &w);
+        if (w.end && loading) {
+            log_info("stopped while the model was loading");
+            _exit(0);       /* the load cannot be interrupted, and nothing is worth waiting for it */
         }
-        if (!fds[1].revents)
-            continue;
-        int err = starter_end(starter);
-        if (err)
-            return err;
-        loading = false;
-        fds[1].fd = -1;
-        s->on_ready(s->arg);
-        if (s->json_log)
-            log_info("listening on %s", http_url(s->http));
-        else
-            dprintf(STDERR_FILENO, "listening on %s\n", http_url(s->http));     /* scripts wait for exactly this line */
+        if (w.end)
+            return 0;
+        if (fds[1].revents) {
+            int err = starter_end(starter);
+            if (err)
+                return err;
+            loading = false;
+            fds[1].fd = -1;
+            fds[1].revents = 0;
+            s->on_ready(s->arg);
+            say_listening(s);
+            notify_send("READY=1");
+        }
+        if (w.report)
+            front_report(s->front, s->http);
+        w.report = false;
+        if (w.reload && !loading) {
+            notify_reloading();
+            s->on_reload(s->arg);
+            notify_send("READY=1");
+            w.reload = false;
+        }
     }
 }
 
 int serve_run(struct serve *s)
 {
-    const sigset_t set = end_signals();
+    const sigset_t set = all_signals();
     struct starter starter = { .serve = s, .done = eventfd(0, EFD_CLOEXEC) };
-    const int signals = signalfd(-1, &set, SFD_CLOEXEC);
+    const int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     int err = signals < 0 ? -errno : starter_begin(&starter);
 
     if (err) {
@@ -140,6 +178,7 @@ int serve_run(struct serve *s)
         err = http_start(s->http);
         if (!err)
             err = wait_for_end(s, &starter, signals);
+        notify_send("STOPPING=1");
         exit_at_next_signal();
         http_stop_accepting(s->http);
         if (!err) {

@@ -125,6 +125,7 @@ int served_model_open(struct served_model *m, const char *path, const char *temp
     m->api.tokenizer = m->tokenizer;
     m->api.chat_template = m->chat_template;
     m->api.template_knows_developer = m->template_source.data && strstr(m->template_source.data, "developer");
+    m->api.pooling = config.pooling;
     m->api.sampling = (struct sampling){ .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
     return 0;
 }
@@ -135,6 +136,39 @@ int served_model_make_trie(struct served_model *m)
     if (err)
         log_error("the vocabulary's trie: %s", strerror(-err));
     return err;
+}
+
+/* The first token that is another one; vocab_size where all are the same. */
+static size_t first_difference(const struct tokenizer *a, const struct tokenizer *b)
+{
+    const size_t n = tokenizer_vocab_size(a);
+
+    for (size_t i = 0; i < n; i++) {
+        size_t n_a, n_b;
+        const char *x = tokenizer_piece(a, (int32_t)i, &n_a), *y = tokenizer_piece(b, (int32_t)i, &n_b);
+        if (n_a != n_b || memcmp(x, y, n_a) != 0)
+            return i;
+    }
+    return n;
+}
+
+int served_model_open_draft(const struct served_model *m, const char *path, struct gguf **draft)
+{
+    struct tokenizer *t = NULL;
+    int err = gguf_open(draft, path);
+
+    if (!err)
+        err = tokenizer_open_gguf(&t, *draft);
+    if (err)
+        return err;
+    const size_t n = tokenizer_vocab_size(m->tokenizer), n_draft = tokenizer_vocab_size(t);
+    const size_t first = n == n_draft ? first_difference(m->tokenizer, t) : 0;
+    if (n != n_draft)
+        log_error("%s: its vocabulary has %zu tokens, the model's %zu: a draft model must have the same", path, n_draft, n);
+    else if (first < n)
+        log_error("%s: token %zu is another one than the model's: a draft model must have the same vocabulary", path, first);
+    tokenizer_close(t);
+    return n != n_draft || first < n ? -EINVAL : 0;
 }
 
 void served_model_close(struct served_model *m)

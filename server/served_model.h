@@ -30,6 +30,8 @@ struct served_model {
 int served_model_open(struct served_model *m, const char *path, const char *template_file, const char *aliases);
 /* For an engine that constrains its output. Returns 0 or a negative errno (logged). */
 int served_model_make_trie(struct served_model *m);
+/* A draft model for this one: its file, closed by the caller with gguf_close. -EINVAL (logged): its tokens are others. */
+int served_model_open_draft(const struct served_model *m, const char *path, struct gguf **draft);
 void served_model_close(struct served_model *m);
 
 #endif

@@ -100,6 +100,7 @@ static size_t split_plain(struct token_trie *t, struct piece *pieces, size_t n)
 
 static int build(struct token_trie *t, const struct tokenizer *tokenizer, struct piece *pieces)
 {
+    const size_t words = (t->n_vocab + 63) / 64;
     size_t n = 0, n_bytes = 0;
 
     for (size_t id = 0; id < t->n_vocab; id++) {
@@ -110,8 +111,11 @@ static int build(struct token_trie *t, const struct tokenizer *tokenizer, struct
             pieces[n++] = p;
     }
     qsort(pieces, n, sizeof(*pieces), compare);
-    t->plain = calloc(TRIE_MOST_PLAIN * ((t->n_vocab + 63) / 64), sizeof(*t->plain));
-    if (!t->plain || make_trie(pieces, n, &t->nodes, &t->n_nodes, &t->tokens))
+    t->plain = calloc(TRIE_MOST_PLAIN * words, sizeof(*t->plain));
+    t->in_trie = calloc(words, sizeof(*t->in_trie));
+    for (size_t i = 0; t->in_trie && i < n; i++)
+        t->in_trie[(size_t)pieces[i].id / 64] |= (uint64_t)1 << (pieces[i].id & 63);
+    if (!t->plain || !t->in_trie || make_trie(pieces, n, &t->nodes, &t->n_nodes, &t->tokens))
         return -ENOMEM;
     n = split_plain(t, pieces, n);
     if (make_trie(pieces, n, &t->other_nodes, &t->n_other_nodes, &t->other_tokens))
@@ -161,6 +165,7 @@ void token_trie_destroy(struct token_trie *t)
     free(t->other_nodes);
     free(t->other_tokens);
     free(t->plain);
+    free(t->in_trie);
     free(t->offsets);
     free(t->bytes);
     free(t);

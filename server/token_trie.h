@@ -30,6 +30,7 @@ struct token_trie {
     struct trie_node *nodes, *other_nodes;
     int32_t *tokens, *other_tokens;
     uint64_t *plain;            /* [TRIE_MOST_PLAIN][(n_vocab + 63) / 64] */
+    uint64_t *in_trie;          /* [(n_vocab + 63) / 64] a bit for each token that is */
     uint32_t *offsets;          /* [n_vocab + 1] into bytes: the text of each token, also of those that are not in the trie */
     char *bytes;
 };

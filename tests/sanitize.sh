@@ -11,4 +11,5 @@ export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 { cmake --preset "$preset" && cmake --build --preset "$preset"; } >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
-ctest --test-dir "build-$preset" --output-on-failure --no-tests=error --timeout 900 "$@"
+# Two at once: most of their time is one thread's checks, and nothing here is measured.
+ctest --test-dir "build-$preset" --output-on-failure --no-tests=error --timeout 900 --parallel 2 "$@"

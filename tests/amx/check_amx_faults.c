@@ -215,6 +215,7 @@ static void configure_half(void *unused)
 static void check_page_fault(void **state)
 {
 #ifdef __SANITIZE_THREAD__
+    print_message("*** SKIPPED: page faults within tile instructions are NOT tested under the thread sanitizer ***\n");
     skip();
 #endif
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);

@@ -202,6 +202,8 @@ static void check_dtype_info(void **state)
     static const struct { uint32_t id; const char *name; uint32_t block, bytes; } known[] = {
         { 0, "F32", 1, 4 }, { 1, "F16", 1, 2 }, { 2, "Q4_0", 32, 18 }, { 3, "Q4_1", 32, 20 }, { 6, "Q5_0", 32, 22 }, { 7, "Q5_1", 32, 24 },
         { 8, "Q8_0", 32, 34 }, { 12, "Q4_K", 256, 144 }, { 13, "Q5_K", 256, 176 }, { 14, "Q6_K", 256, 210 }, { 30, "BF16", 1, 2 },
+        { 10, "Q2_K", 256, 84 }, { 11, "Q3_K", 256, 110 }, { 20, "IQ4_NL", 32, 18 }, { 23, "IQ4_XS", 256, 136 }, { 39, "MXFP4", 32, 17 },
+        { DTYPE_F8_E4M3, "F8_E4M3", 32, 36 },
     };
     size_t n_supported = 0;
 
@@ -213,6 +215,7 @@ static void check_dtype_info(void **state)
         assert_int_equal(info->block, known[i].block);
         assert_int_equal(info->block_bytes, known[i].bytes);
         assert_true(info->supported);
+        assert_int_equal(info->own, known[i].id == DTYPE_F8_E4M3);
     }
     for (uint32_t id = 0; id < DTYPE_COUNT; id++)
         n_supported += dtype_info(id) && dtype_info(id)->supported;
@@ -220,6 +223,20 @@ static void check_dtype_info(void **state)
     assert_null(dtype_info(4));         /* retired */
     assert_null(dtype_info(DTYPE_COUNT));
     assert_null(dtype_info(UINT32_MAX));
+}
+
+static void check_e4m3(void **state)
+{
+    (void)state;
+    assert_true(e4m3_to_float(0) == 0 && !signbit(e4m3_to_float(0)) && signbit(e4m3_to_float(0x80)));
+    assert_true(e4m3_to_float(0x38) == 1 && e4m3_to_float(0xb9) == -1.125f && e4m3_to_float(0x7e) == 448 && e4m3_to_float(8) == 0x1p-6f);
+    for (int code = 0; code < 0x7f; code++) {
+        const float step = ldexpf(1, (code >> 3 > 1 ? code >> 3 : 1) - 10);        /* to the next one */
+        assert_true(e4m3_to_float((e4m3)(code + 1)) - e4m3_to_float((e4m3)code) == step || code == 0x7e);
+        assert_true(e4m3_to_float((e4m3)(code | 0x80)) == -e4m3_to_float((e4m3)code));
+        assert_false(e4m3_is_nan((e4m3)code) || e4m3_is_nan((e4m3)(code | 0x80)));
+    }
+    assert_true(isnan(e4m3_to_float(0x7f)) && isnan(e4m3_to_float(0xff)) && e4m3_is_nan(0x7f) && e4m3_is_nan(0xff));
 }
 
 /* What log_error prints on stderr for a hostile message. */
@@ -290,7 +307,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_buf_grows), cmocka_unit_test(check_buf_limit), cmocka_unit_test(check_checked),
         cmocka_unit_test(check_utf8_round_trip), cmocka_unit_test(check_utf8_invalid), cmocka_unit_test(check_half),
-        cmocka_unit_test(check_bf16), cmocka_unit_test(check_dtype_info), cmocka_unit_test(check_log_escapes),
+        cmocka_unit_test(check_bf16), cmocka_unit_test(check_e4m3), cmocka_unit_test(check_dtype_info), cmocka_unit_test(check_log_escapes),
         cmocka_unit_test(check_log_sink),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import weakref
 
 BINARY = os.environ.get("FOURWAY_BINARY", "build/fourway")
 MODEL = "smollm2"
@@ -17,12 +18,13 @@ START_S, STOP_S, REPLY_S = 120, 30, 300
 class Server:
     def __init__(self, *options, model=MODEL, port=0):
         self.log_file = tempfile.NamedTemporaryFile(mode="w+", suffix=".log")
+        weakref.finalize(self, self.log_file.close)         # not at the server's end: tests read it afterwards
         self.process = subprocess.Popen([BINARY, "serve", model, "--port", str(port), *options], stderr=self.log_file,
                                         stdin=subprocess.DEVNULL)
         self.host = self.port = None
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            found = re.search(r"listening on http://([\d.]+):(\d+)$", self.log(), re.MULTILINE)
+            found = re.search(r"listening on https?://([\d.]+):(\d+)$", self.log(), re.MULTILINE)
             if found:
                 self.host, self.port = found[1], int(found[2])
                 return

@@ -1,6 +1,7 @@
 """The other subcommands, and what each gives for a bad file or a bad option: one clear line and the right exit status."""
 import json
 import os
+import re
 import struct
 import subprocess
 import tempfile
@@ -43,8 +44,8 @@ class Commands(unittest.TestCase):
     def test_help_and_version(self):
         self.assertRegex(self.good("--version").stdout, r"^fourway \d+\.\d+\.\d+\n$")
         commands = [line.split()[0] for line in self.good("--help").stdout.splitlines() if line.startswith("  ")]
-        self.assertGreaterEqual(set(commands), {"serve", "run", "bench", "membw", "info", "tokenize", "perplexity", "doctor"})
-        for command in ("serve", "run", "bench", "info", "tokenize", "perplexity", "doctor"):
+        self.assertGreaterEqual(set(commands), {"serve", "run", "bench", "membw", "info", "tokenize", "perplexity", "doctor", "quantize"})
+        for command in ("serve", "run", "bench", "info", "tokenize", "perplexity", "doctor", "quantize"):
             text = self.good(command, "--help").stdout
             self.assertRegex(text, rf"^usage: fourway {command} \[?MODEL")
             self.assertLessEqual(max(map(len, text.splitlines())), 100)
@@ -173,6 +174,25 @@ class Commands(unittest.TestCase):
             self.assertGreater(profile["parts"]["weights"], 0)
             self.assertGreater(profile["barriers_per_step"], 30)        # several a layer
             self.assertTrue(0.98 < sum(profile["parts"].values()) < 1.02, profile)
+
+    def test_bench_experts(self):
+        bench = ("bench", "tests/data/golden/qwen3_moe", "--prompt", "256", "--gen", "8", "--batch", "1,4", "--reps", "12")
+        with open("tests/data/golden/qwen3_moe/config.json", encoding="utf-8") as f:
+            config = json.load(f)
+        one = config["num_experts_per_tok"]
+        text = self.good(*bench).stdout
+        self.assertRegex(text, rf"(?m)^tg8 +1 +{one}\.0$")
+        busiest = float(re.search(r"(?m)^busiest expert of any layer: ([\d.]+) of the mean$", text)[1])       # counts were halved once
+        self.assertTrue(1 <= busiest <= config["num_local_experts"] / one, text)
+        results = {(r["test"], r["batch"]): r for r in json.loads(self.good(*bench, "--json").stdout)["results"]}
+        self.assertEqual(results["tg8", 1]["layer_experts"], one)
+        for other in (("tg8", 4), ("pp256", 1)):
+            self.assertTrue(one < results[other]["layer_experts"] <= config["num_local_experts"], results)
+        more = results["tg8", 4]["layer_experts"] - one
+        expert_bytes = 3 * config["hidden_size"] * config["moe_intermediate_size"] * 2
+        n_layers = config["num_hidden_layers"] - len(config["mlp_only_layers"])
+        self.assertGreater(results["tg8", 4]["step_bytes"] - results["tg8", 1]["step_bytes"],
+                           0.99 * more * n_layers * expert_bytes)
 
     def test_libraries(self):
         """A library says at start what it does to the bits of answers; the answers stay near enough to be the same text."""

@@ -93,7 +93,7 @@ class Constrained(ServerTest):
         choice = self.ask(max_tokens=5)[0]
         self.assertEqual(choice["finish_reason"], "length")
 
-    def test_refused(self):
+    def test_H10_refused(self):
         def refused(code, form, param):
             body = {"messages": [{"role": "user", "content": "a"}], "response_format": form}
             return self.refused(400, code, body, "/v1/chat/completions", param)
@@ -118,6 +118,52 @@ class Constrained(ServerTest):
         if status == 500:
             self.assertIn("response_format", reply["error"]["message"])
 
+    def structured(self, content="Answer:", stream=False, **kind):
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 120, "temperature": 0.8, "seed": 5,
+                "structured_outputs": kind}
+        if not stream:
+            return self.chat(content, **{k: body[k] for k in body if k != "messages"})["choices"][0]["message"]["content"]
+        return "".join(c["delta"].get("content") or "" for chunk in self.server.stream("/v1/chat/completions", body)
+                       for c in chunk["choices"])
+
+    def test_structured_outputs(self):
+        cases = (({"choice": ["positive", "negative", "neutral"]}, "positive|negative|neutral"),
+                 ({"regex": r"(19|20)\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"}, r"(19|20)\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"),
+                 ({"grammar": 'root ::= item{2,3}\nitem ::= "- " word (" " word){0,3} "\\n"\nword ::= [a-zé]{1,9}'},
+                  "(- [a-zé]{1,9}( [a-zé]{1,9}){0,3}\n){2,3}"),
+                 ({"json": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"}}, '"[A-Z]{2}-[0-9]{3}"'),
+                 ({"json": json.dumps({"const": "ok"})}, '"ok"'))
+        for kind, pattern in cases:
+            with self.subTest(kind=kind):
+                text = self.structured("When, and how was it?", **kind)
+                self.assertRegex(text, "^(?:" + pattern + ")\\Z")
+                self.assertEqual(self.structured("When, and how was it?", stream=True, **kind), text)
+                name, value = next(iter(kind.items()))
+                alias = self.ask("When, and how was it?", response_format=None, temperature=0.8, seed=5, max_tokens=120,
+                                 **{"guided_" + name: value})[0]
+                self.assertEqual(alias["message"]["content"], text)
+        gbnf = self.complete(prompt="Is water wet?", temperature=0, grammar='root ::= " " ("yes" | "no")')["choices"][0]
+        self.assertIn(gbnf["text"], (" yes", " no"))
+        self.assertEqual(gbnf["finish_reason"], "stop")
+
+    def test_structured_outputs_refused(self):
+        def refused(code, param, word, **fields):
+            error = self.refused(400, code, {"prompt": "a", **fields}, "/v1/completions", param)
+            self.assertIn(word, error["message"])
+        at = "structured_outputs"
+        refused("invalid_value", at, "exactly one", structured_outputs={"regex": "a", "choice": ["a"]})
+        refused("invalid_value", at, "exactly one", structured_outputs={})
+        refused("invalid_value", at + ".xml", "not supported", structured_outputs={"xml": "a"})
+        refused("invalid_value", "grammar", "only one", structured_outputs={"regex": "a"}, grammar='root ::= "a"')
+        refused("invalid_value", at + ".choice[1]", "string", structured_outputs={"choice": ["a", 1]})
+        refused("invalid_schema", at + ".choice", "1 to", structured_outputs={"choice": []})
+        refused("invalid_schema", at + ".regex", "position 1", structured_outputs={"regex": "a(?=b)"})
+        refused("invalid_schema", at + ".regex", "10000", structured_outputs={"regex": "a{1,1000000}"})
+        refused("invalid_schema", at + ".regex", "4096", structured_outputs={"regex": "a" * 5000})
+        refused("invalid_schema", at + ".json", "JSON", structured_outputs={"json": "{"})
+        refused("invalid_schema", "guided_grammar", "line 2, column 7", guided_grammar='root ::= a\na ::= a "x" | "y"')
+        refused("invalid_schema", "grammar", "100 deep", grammar="root ::= " + "(" * 60000)
+
     def test_client(self):
         client = openai.OpenAI(base_url=self.server.url + "/v1", api_key="none", max_retries=0)
         self.addCleanup(client.close)
@@ -130,7 +176,7 @@ class Preempted(ServerTest):
     """There are 11 pages of 64 tokens, and two answers need 12: one is put back, computed again, and goes on with the text that it has."""
     options = ("--ctx", "512", "--kv-bytes", "16M", "--max-batch", "8")
 
-    def test_same_text(self):
+    def test_R02_same_text(self):
         form = json_schema({"type": "array", "items": {"type": "string", "maxLength": 40}, "minItems": 60})
         body = dict(max_tokens=330, temperature=1, ignore_eos=True, response_format=form)
 

@@ -13,14 +13,14 @@ class Bodies(ServerTest):
         """Whatever a test sent, the next request is answered."""
         self.complete(prompt="Hello", max_tokens=1)
 
-    def test_not_json(self):
+    def test_H07_not_json(self):
         for body in (b"", b"{", b'{"prompt":"a"} x', b"\xef\xbb\xbf{}", b'{"prompt":NaN}', b'{"temperature":1e999,"prompt":"a"}',
                      b'{"prompt":"\xff"}', b'{"prompt":"\xed\xa0\x80"}', b'{"prompt":"\\ud800"}', b'{"prompt":"\\u0000"}',
                      b'{"prompt":"a","prompt":"b"}', b"[" * 10000, b'{"a":' * 100 + b"1" + b"}" * 100):
             with self.subTest(body=body[:40]):
                 self.refused(400, "invalid_json", body)
 
-    def test_wrong_types_and_ranges(self):
+    def test_H09_wrong_types_and_ranges(self):
         for field, value in (("temperature", "0"), ("temperature", -1), ("temperature", 2.5), ("top_p", 0), ("max_tokens", 16.5), ("max_tokens", -1),
                              ("max_tokens", True), ("n", 0), ("n", 17), ("stop", ""), ("stop", [1]), ("stop", ["x"] * 17), ("stream", "yes"),
                              ("logprobs", 21), ("seed", "x"), ("top_k", -2), ("min_p", 2), ("logit_bias", {"x": 1}), ("prompt", 5),
@@ -43,7 +43,7 @@ class Bodies(ServerTest):
         error = self.refused(404, "model_not_found", {"model": "gpt-99", "prompt": "a"})
         self.assertIn(self.model, error["message"])
 
-    def test_context(self):
+    def test_R03_context(self):
         """Prompt longer than the context: 400 that says how long it is, and how long it may be."""
         error = self.refused(400, "context_length_exceeded", {"prompt": [100] * 300})
         self.assertEqual((error["n_prompt_tokens"], error["n_ctx"]), (300, 256))
@@ -56,15 +56,7 @@ class Bodies(ServerTest):
         self.refused(400, "context_length_exceeded", {"messages": [{"role": "user", "content": "word " * 400}]}, "/v1/chat/completions")
         self.assertEqual(self.complete(prompt=[100] * 300, truncate_prompt_tokens=20, max_tokens=1)["usage"]["prompt_tokens"], 20)
 
-    def test_not_built_yet(self):
-        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-        chat = {"messages": [{"role": "user", "content": "a"}]}
-        for path, body in (("/v1/embeddings", {"input": "a"}), ("/v1/responses", {"input": "a"}), ("/v1/messages", {"max_tokens": 1, **chat}),
-                           ("/v1/chat/completions", {"tools": [tool], **chat})):
-            with self.subTest(path=path):
-                self.refused(501, "not_supported", body, path)
-
-    def test_content_that_is_no_text(self):
+    def test_H16_content_that_is_no_text(self):
         parts = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x.png"}}]
         self.refused(400, "unsupported_content", {"messages": [{"role": "user", "content": parts}]}, "/v1/chat/completions")
 

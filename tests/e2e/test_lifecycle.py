@@ -98,7 +98,7 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual(status, 200, reply)
         return reply["usage"]["prompt_tokens_details"]["cached_tokens"], reply["choices"][0]["text"]
 
-    def test_prefix_cache(self):
+    def test_R13_prefix_cache(self):
         server = self.start()
         cold, text = self.ask_cached(server)
         self.assertEqual(cold, 0)
@@ -135,7 +135,7 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual(first[0], 0)
         self.assertEqual(second, first)
 
-    def test_keys_share_nothing_when_isolated(self):
+    def test_R13_keys_share_nothing_when_isolated(self):
         with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
             keys.write("first-key-of-this-test\nsecond-key-of-this-test\n")
             keys.flush()
@@ -186,7 +186,7 @@ class Lifecycle(unittest.TestCase):
         time.sleep(seconds)
         self.assertLess((cpu_s() - before) / seconds, 0.01)
 
-    def test_client_that_leaves_frees_its_slot(self):
+    def test_H12_client_that_leaves_frees_its_slot(self):
         """One slot: the next request can only be answered soon when the first one's sequence was dropped."""
         server = self.start("--max-batch", "1")
         stream = server.stream("/v1/completions", ENDLESS)
@@ -197,7 +197,7 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual(status, 200, reply)
         self.assertLess(time.monotonic() - started, 3)      # 4000 tokens would take far longer
 
-    def test_client_that_leaves_while_it_waits(self):
+    def test_H12_client_that_leaves_while_it_waits(self):
         """No stream: the server must notice the closed connection although it has nothing to write."""
         server = self.start("--max-batch", "1")
         body = json.dumps(ENDLESS).encode()
@@ -208,7 +208,7 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual(server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 1})[0], 200)
         self.assertLess(time.monotonic() - started, 3)
 
-    def test_sigterm_drains(self):
+    def test_R04_sigterm_drains(self):
         """What is in flight is finished; what comes later is refused; then exit status 0."""
         server = self.start()
         events = iter(server.stream("/v1/completions", {**ENDLESS, "max_tokens": 200}))
@@ -241,7 +241,7 @@ class Lifecycle(unittest.TestCase):
 
     def test_sigint_when_idle(self):
         server = self.start()
-        server.signal(signal.SIGHUP)        # ignored, like SIGUSR1
+        server.signal(signal.SIGHUP)        # nothing to read again
         server.signal(signal.SIGUSR1)
         self.assertEqual(server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 1})[0], 200)
         server.signal(signal.SIGINT)

@@ -1,5 +1,6 @@
 """GET /metrics of a real server, read by Prometheus' own parser: every family parses, counters only grow, counts are those of the requests."""
 import collections
+import json
 import subprocess
 import tempfile
 import threading
@@ -12,7 +13,7 @@ from server import ServerTest
 
 # The names that dashboards are built on, from the reference of the interface.
 COUNTERS = """requests prefix_cache_queries prefix_cache_hits requests_finished admission_rejections disconnects prompt_tokens generation_tokens preemptions corrupted_requests read_bytes
-              node_seconds profiled_steps""".split()
+              node_seconds profiled_steps draft_tokens""".split()
 GAUGES = """build_info model_info ready model_load_ratio requests_running requests_waiting waiting_tokens kv_usage_ratio open_connections kv_pages
             weight_bytes numa_read_bandwidth_bytes_per_second decode_read_bytes_per_second mbu_ratio barrier_ratio""".split()
 HISTOGRAMS = """time_to_first_token_seconds inter_token_latency_seconds time_per_output_token_seconds e2e_request_latency_seconds
@@ -126,7 +127,7 @@ class Metrics(Scrapes):
         steps = sum(self.grown(before, after, "step_seconds_count", phase=p) for p in ("prefill", "decode", "mixed"))
         self.assertEqual(self.grown(before, after, "step_tokens_count"), steps)
         self.assertEqual(self.grown(before, after, "step_tokens_sum"), self.grown(before, after, "prompt_tokens_total", source="computed") + tokens - n)
-        self.assertEqual(self.value(after, "kv_usage_ratio"), 0)
+        self.wait_for("kv_usage_ratio", 0)         # pages go back between two steps
 
     def test_where_time_goes(self):
         before, _ = self.scrape()
@@ -181,12 +182,65 @@ class Replicas(Scrapes):
         self.assertFalse([key for key in after if key[0] in ("fourway_mbu_ratio", "fourway_numa_read_bandwidth_bytes_per_second")])
 
 
+class Experts(Scrapes):
+    """A mixture of experts: which of them tokens went to, and what steps read of them. Nodes count once, replicas together."""
+    GOLDEN = "tests/data/golden/qwen3_moe"
+    OPTIONS = ((), ("--virtual-nodes", "2", "--threads", "2"), ("--virtual-nodes", "2", "--threads", "2", "--replicas", "2"))
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server, cls.model = None, cls.GOLDEN
+        with open(f"{cls.GOLDEN}/config.json", encoding="utf-8") as f:
+            config = json.load(f)
+        cls.n_experts, cls.n_used = config["num_local_experts"], config["num_experts_per_tok"]
+        cls.layers = [i for i in range(config["num_hidden_layers"]) if i not in config["mlp_only_layers"]]
+        cls.n_layers = len(cls.layers)
+        cls.expert_bytes = 3 * config["hidden_size"] * config["moe_intermediate_size"] * 2       # BF16
+
+    def setUp(self):
+        pass
+
+    def test_use(self):
+        for options in self.OPTIONS:
+            with self.subTest(options=options):
+                server_of = server.Server(*options, model=self.GOLDEN)
+                self.addCleanup(server_of.stop)
+                self.server = server_of
+                self.check()
+                self.assertEqual(server_of.stop(), 0)
+
+    def check(self):
+        self.assertEqual(self.value(self.scrape()[0], "expert_tokens_total"), 0)
+        for n in (1, 60):
+            status, answer = self.server.post("/v1/completions", {"prompt": "The sea is wide", "max_tokens": n, "ignore_eos": True})
+            self.assertEqual(status, 200, answer)
+        after, types = self.wait_for("e2e_request_latency_seconds_count", 2)
+        self.assertEqual({n for n in types if "expert" in n}, {"fourway_expert_tokens", "fourway_expert_reads", "fourway_expert_read_bytes",
+                                                               "fourway_step_experts", "fourway_expert_busiest_ratio"})
+        tokens, reads = self.value(after, "expert_tokens_total"), self.value(after, "expert_reads_total")
+        self.assertEqual(tokens, self.value(after, "step_tokens_sum") * self.n_used * self.n_layers)
+        decodes = self.value(after, "step_seconds_count", phase="decode")
+        self.assertEqual(decodes, 59)
+        self.assertEqual(self.value(after, "expert_read_bytes_total", phase="decode"),       # one token: as many as it goes to
+                         decodes * self.n_used * self.n_layers * self.expert_bytes)
+        self.assertEqual(sum(self.value(after, "expert_read_bytes_total", phase=p) for p in ("prefill", "decode", "mixed")),
+                         reads * self.expert_bytes)
+        self.assertTrue(decodes * self.n_used * self.n_layers < reads < tokens, (reads, tokens))         # a prompt's tokens share some
+        self.assertEqual(self.value(after, "step_experts_count"), self.value(after, "step_tokens_count"))
+        self.assertGreaterEqual(self.value(after, "step_experts_bucket", le="5"), decodes)
+        busiest = {labels: v for (name, labels), v in after.items() if name == "fourway_expert_busiest_ratio"}
+        self.assertEqual({dict(labels)["layer"] for labels in busiest}, {str(i) for i in self.layers})
+        for v in busiest.values():
+            self.assertTrue(1 <= v <= self.n_experts / self.n_used, busiest)
+
+
 class NamesOfVllm(Scrapes):
     options = ("--metrics-compat", "vllm")
 
     def test_parses_and_agrees(self):
         self.complete(prompt="The sea is", max_tokens=5)
-        samples, _ = self.wait_for("e2e_request_latency_seconds_count", 1)
+        self.wait_for("e2e_request_latency_seconds_count", 1)
+        samples, _ = self.wait_for("requests_running", 0)       # told once the step is over, after the reply
         labels = ("engine", "0"), ("model_name", self.model)
         for name in ("e2e_request_latency_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds"):
             self.assertEqual(samples[f"vllm:{name}_count", labels], samples[f"fourway_{name}_count", ()])

@@ -1,21 +1,10 @@
 /*
  * fuzz_dmi.c - libFuzzer target: the input is a firmware's SMBIOS table. Whatever is understood has to hang together.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "numa/dmi.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_dmi: %s\n", what);
-        abort();
-    }
-}
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

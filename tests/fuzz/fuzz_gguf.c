@@ -5,25 +5,15 @@
  */
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "tests/fuzz/fuzz.h"
 #include "weights/gguf.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static size_t n_lines;
-
-static void require(int condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_gguf: %s\n", what);
-        abort();
-    }
-}
 
 static void count_line(void *arg, enum log_level level, const char *message)
 {

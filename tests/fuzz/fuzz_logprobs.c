@@ -6,7 +6,6 @@
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,20 +13,11 @@
 #include "common/log.h"
 #include "server/divergence.h"
 #include "server/logprob_file.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 enum { N_VOCAB = 5, N_IDS = 512 };
 
 static size_t n_lines;
-
-static void require(int condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_logprobs: %s\n", what);
-        abort();
-    }
-}
 
 static void count_line(void *arg, enum log_level level, const char *message)
 {

@@ -2,24 +2,13 @@
  * fuzz_machine.c - libFuzzer target: the input is a machine file. What is read can be planned with, and is the same when written and read again.
  */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "server/machine_file.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static size_t n_lines;
-
-static void require(int condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_machine: %s\n", what);
-        abort();
-    }
-}
 
 static void count_line(void *arg, enum log_level level, const char *message)
 {

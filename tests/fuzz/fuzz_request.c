@@ -1,15 +1,14 @@
 /*
- * fuzz_request.c - the body of a completion, chat or tokenizer request, up to the token ids that the engine would get.
+ * fuzz_request.c - the body of a request, up to the token ids that the engine would get.
  *
- * The first byte picks the route, the rest is the body. The vocabulary is a small one of the tests, the template the built-in one.
+ * The first byte picks the route and the family of models, the rest is the body. The vocabulary is a small one of the tests, the template the built-in one.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "server/api.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+#include "tests/fuzz/fuzz.h"
 
 enum { CONTEXT = 4096 };
 
@@ -29,11 +28,15 @@ static void open_model(void)
         chat_template_compile(&template, chat_template_builtin(), strlen(chat_template_builtin()), &why))
         abort();
     served = (struct api_model){ .names = names, .n_names = 1, .tokenizer = tokenizer, .chat_template = template,
+                                 .think = think_markers_find("<think>"),
                                  .sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 } };
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
+    static const enum api_route routes[] = {
+        [0] = API_COMPLETIONS, [1] = API_CHAT, [5] = API_EMBEDDINGS, [6] = API_MESSAGES, [7] = API_RESPONSES,
+    };
     struct api_request *request = NULL;
     struct api_error error = { 0 };
     struct buf out = { 0 };
@@ -42,16 +45,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         open_model();
     if (n < 1)
         return 0;
+    served.tool_syntax = tool_syntax_find((enum tool_format)(TOOL_FORMAT_HERMES + (data[0] >> 4) % 4), "");
+    served.template_knows_tools = data[0] & 8;
     const char *body = (const char *)data + 1;
-    switch (data[0] % 5) {
+    switch (data[0] % 8) {
     case 0:
-    case 1: {
-        int err = api_read(&request, data[0] % 5 == 1 ? API_CHAT : API_COMPLETIONS, &served, CONTEXT, body, n - 1, &error);
+    case 1:
+    case 5:
+    case 6:
+    case 7: {
+        int err = api_read(&request, routes[data[0] % 8], &served, CONTEXT, body, n - 1, &error);
         if (!err && (!request->n_prompts || !request->prompts[0].n || request->prompts[0].n > CONTEXT))
             abort();        /* a request that was accepted has prompts that fit */
         if (err && !error.code)
             abort();        /* one that was refused says why */
         api_request_free(request);
+        if (data[0] % 8 == 6)
+            api_count_tokens(&served, body, n - 1, &out, &error);
         break;
     }
     case 2:

@@ -11,10 +11,9 @@
 #include "server/json_read.h"
 #include "server/matcher.h"
 #include "server/schema.h"
+#include "tests/fuzz/fuzz.h"
 #include "weights/gguf.h"
 #include "weights/tokenizer.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static struct token_trie *trie;
 

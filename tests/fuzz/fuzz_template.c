@@ -5,16 +5,13 @@
  * Whatever compiles is rendered. The output must be valid UTF-8 with one mark a byte, a refusal one line with its number.
  */
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
 #include "common/utf8.h"
+#include "tests/fuzz/fuzz.h"
 #include "weights/chat_template.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char conversation[] =
     "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"}, {\"role\": \"user\", \"content\": \"  h\xc3\xa9llo <b>\\n\"},"
@@ -22,14 +19,6 @@ static const char conversation[] =
     " \"arguments\": {\"x\": [1, 2.5, true, null]}}}]}, {\"role\": \"tool\", \"content\": \"{}\"}, {\"role\": \"user\", \"content\":"
     " [{\"type\": \"text\", \"text\": \"a b\"}]}], \"tools\": [{\"function\": {\"name\": \"f\", \"parameters\": {\"properties\":"
     " {\"x\": {\"type\": \"array\"}}}}}], \"add_generation_prompt\": true, \"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}";
-
-static void require(int condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_template: %s\n", what);
-        abort();
-    }
-}
 
 static void check_error(const struct template_error *error)
 {

@@ -14,10 +14,9 @@
 
 #include "common/log.h"
 #include "common/utf8.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/weights/gguf_writer.h"
 #include "weights/tokenizer.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { LLAMA = 1, SPACE_PREFIX = 2, ADD_BOS = 4, NO_TYPES = 8, ALL_BYTES = 16 };
 enum { MOST_RECORDS = 300, MERGE = 7 };
@@ -36,14 +35,6 @@ struct description {
     int32_t types[256 + MOST_RECORDS];
     float scores[256 + MOST_RECORDS];
 };
-
-static void require(int condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "fuzz_tokenizer: %s\n", what);
-        abort();
-    }
-}
 
 static void drop_line(void *arg, enum log_level level, const char *message)
 {

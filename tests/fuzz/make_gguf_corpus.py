@@ -11,8 +11,9 @@ import struct
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 FORMATS = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "?", U64: "Q", I64: "q", F64: "d"}
-F32_TENSOR, F16_TENSOR, Q4_0, Q8_0, Q6_K = 0, 1, 2, 8, 14
-BLOCKS = {F32_TENSOR: (1, 4), F16_TENSOR: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), Q6_K: (256, 210)}
+F32_TENSOR, F16_TENSOR, Q4_0, Q8_0, Q2_K, Q3_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4 = 0, 1, 2, 8, 10, 11, 14, 20, 23, 39
+BLOCKS = {F32_TENSOR: (1, 4), F16_TENSOR: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), Q6_K: (256, 210),
+          Q2_K: (256, 84), Q3_K: (256, 110), IQ4_NL: (32, 18), IQ4_XS: (256, 136), MXFP4: (32, 17)}
 
 
 def string(text):
@@ -68,6 +69,8 @@ def seeds():
     yield "alignment-64", file([kv("general.alignment", U32, 64)], *tensors([("a", [5], F32_TENSOR), ("b", [2], F32_TENSOR)], 64),
                                alignment=64)
     yield "k-quants", file([], *tensors([("q6", [256, 2], Q6_K), ("q8", [64], Q8_0)]))
+    yield "tables-and-fewer-bits", file([], *tensors([("mx", [32, 3], MXFP4), ("nl", [64], IQ4_NL), ("xs", [256], IQ4_XS),
+                                                      ("q3", [256], Q3_K), ("q2", [256, 2], Q2_K)]))
     yield "tokenizer", file([kv("tokenizer.ggml.model", STRING, "gpt2"),
                              array("tokenizer.ggml.tokens", STRING, ["<s>", "a", "b", "ab"]),
                              array("tokenizer.ggml.token_type", I32, [3, 1, 1, 1]),

@@ -1,12 +1,12 @@
-#!/bin/sh
+#!/bin/bash
 # Builds the fuzz targets with clang and the address and undefined-behaviour sanitizers, and runs each for its share of
-# FOURWAY_FUZZ_SECONDS (default 300, shared evenly).
+# FOURWAY_FUZZ_SECONDS (default 300, shared evenly), one on each core.
 #
 #   tests/fuzz/run.sh [BUILD] [TARGET ...]      BUILD: build/fuzz; TARGET: gguf ... (all)
 #
 # BUILD/corpus/TARGET keeps what was found, so that the next run goes on from there; seeds are only read. A crash leaves its input in
 # BUILD/crashes: add it to tests/fuzz/corpus/TARGET/ together with the fix. Exits 0, 1 (found something), or 77 (no clang: skipped).
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${FOURWAY_FUZZ_SECONDS:-300}
 build=${1:-build/fuzz}
@@ -37,11 +37,12 @@ fi
 [ $# -gt 0 ] || set -- $(cat "$build/tests/fuzz/targets")
 share=$((seconds / $#))
 [ "$share" -gt 0 ] || share=1
-status=0
-for name in "$@"; do
-    mkdir -p "$build/corpus/$name" "$build/crashes"
-    log=$build/$name.log
-    # -timeout, -rss_limit_mb: a hang and a large allocation are findings, too.
+mkdir -p "$build/crashes"
+
+# -timeout, -rss_limit_mb: a hang and a large allocation are findings, too.
+run_target() {
+    local name=$1 log=$build/$1.log
+    mkdir -p "$build/corpus/$name"
     if "$build/tests/fuzz/fuzz_$name" -max_total_time="$share" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -use_value_profile=1 \
            -print_final_stats=1 -artifact_prefix="$build/crashes/$name-" "$build/corpus/$name" "tests/fuzz/corpus/$name" \
            >"$log" 2>&1; then
@@ -50,7 +51,22 @@ for name in "$@"; do
     else
         tail -n 60 "$log" >&2
         echo "fuzz_$name: found something; the input is in $build/crashes, the log is $log" >&2
-        status=1
+        return 1
     fi
+}
+
+# One on each core.
+status=0
+running=0
+for name in "$@"; do
+    if [ "$running" -ge "$(nproc)" ]; then
+        wait -n || status=1
+        running=$((running - 1))
+    fi
+    run_target "$name" &
+    running=$((running + 1))
+done
+for ((; running > 0; running--)); do
+    wait -n || status=1
 done
 exit $status

@@ -155,7 +155,7 @@ static void bench_product(struct bench *b, struct product *p)
 void bench_matmul(struct bench *b)
 {
     static const struct column columns[] = {
-        { "type", "type", COLUMN_TEXT, 5, 0 },
+        { "type", "type", COLUMN_TEXT, 6, 0 },
         { "m", "m", COLUMN_NUMBER, 4, 0 },
         { "gb_per_s", "GB/s", COLUMN_NUMBER, 8, 1 },
         { "median_gb_per_s", "median", COLUMN_NUMBER, 8, 1 },

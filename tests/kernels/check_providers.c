@@ -130,7 +130,7 @@ static void products_are_close_to_exact_sums(void **state)
     for (size_t i = 0; i < N_WEIGHT_TYPES; i++)
         for (size_t j = 0; j < sizeof(shapes) / sizeof(*shapes); j++) {
             struct problem p = { .type = weight_types[i], .m = shapes[j].m, .n_panels = shapes[j].n_panels, .k = shapes[j].k };
-            if (p.k % dtype_info(p.type)->block != 0)
+            if (p.k % dtype_info(p.type)->block != 0 || p.type == DTYPE_F8_E4M3)      /* which is never handed to them */
                 continue;
             assert_int_equal(onednn_prepare(onednn, &p.product, "w", p.type, kernels_activation(p.type), p.k), 0);
             random_problem(&p, RANGE_NORMAL, &rng);

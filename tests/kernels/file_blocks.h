@@ -1,5 +1,5 @@
 /*
- * file_blocks.h - weight blocks as they stand in a GGUF file: random ones, and their values by the formulas of the format.
+ * file_blocks.h - weight blocks as they stand in a file: random ones, and their values by the formulas of the format.
  *
  * Written from the format's description (llama.cpp ggml/src/ggml-common.h and ggml-quants.c, dequantize_row_*), element by
  * element, and sharing nothing with kernels/: the other opinion on what a panel must hold.
@@ -13,7 +13,7 @@
 #include "common/dtype.h"
 #include "tests/kernels/guarded.h"
 
-enum { N_WEIGHT_TYPES = 11 };
+enum { N_WEIGHT_TYPES = 17 };
 extern const enum dtype weight_types[N_WEIGHT_TYPES];
 
 /* Element i of a row of file blocks is product + constant, the sum rounded to float32. */
@@ -34,7 +34,8 @@ enum weight_range {
 /* A row of k elements, all finite. */
 void file_random_row(enum dtype type, uint8_t *row, size_t k, enum weight_range range, struct rng *rng);
 
-/* Offsets in a block of the float16 scale and minimum, -1 where there is none. Plain types: 0 (the first value) and -1. */
+/* Offsets in a block of the float16 scale (of MXFP4: of the exponent, a byte) and minimum, -1 where there is none. Plain types: 0 (the
+ * first value) and -1. */
 void file_scale_offsets(enum dtype type, int *scale, int *minimum);
 
 #endif

@@ -21,8 +21,8 @@ static void create(struct kv_cache *kv, size_t n_parts, const size_t *sizes)
     for (size_t i = 0; i < n_parts; i++)
         start[i + 1] = start[i] + sizes[i];
     assert_int_equal(kv_cache_create(kv, n_parts, start), 0);
-    assert_int_equal(kv->n_pages, start[n_parts]);
-    assert_int_equal(kv->n_free, start[n_parts]);
+    assert_int_equal(kv->pool.n_pages, start[n_parts]);
+    assert_int_equal(kv->pool.n_free, start[n_parts]);
 }
 
 static void create_sequence(struct kv_sequence *s, size_t n_pages)
@@ -75,12 +75,12 @@ static void test_tokens_and_pages(void **state)
     assert_int_equal(s.n_pages, 2);
     assert_int_equal(s.pages[0], 0);                        /* the first page is handed out first */
     assert_int_equal(s.pages[1], 1);
-    assert_int_equal(kv.n_free, 2);
+    assert_int_equal(kv.pool.n_free, 2);
     kv_cache_release(&kv, &s);
     assert_int_equal(s.n_pages, 0);
-    assert_int_equal(kv.n_free, 4);
+    assert_int_equal(kv.pool.n_free, 4);
     kv_cache_release(&kv, &s);                              /* nothing to give back */
-    assert_int_equal(kv.n_free, 4);
+    assert_int_equal(kv.pool.n_free, 4);
     kv_sequence_destroy(&s);
     kv_cache_destroy(&kv);
 }
@@ -185,9 +185,9 @@ static void test_uneven_parts(void **state)
         for (size_t n = 1; n <= n_pages; n++) {
             reserve_pages(&kv, &s, n);
             assert_even(&s, sizes, 4);
-            assert_int_equal(kv_cache_part(&kv, s.pages[n - 1]), part_of(sizes, s.pages[n - 1]));
+            assert_int_equal(kv_pool_part(&kv.pool, s.pages[n - 1]), part_of(sizes, s.pages[n - 1]));
         }
-        assert_int_equal(kv.n_free, 0);
+        assert_int_equal(kv.pool.n_free, 0);
         kv_cache_release(&kv, &s);
         kv_sequence_destroy(&s);
         kv_cache_destroy(&kv);
@@ -248,7 +248,7 @@ static void test_no_space_changes_nothing(void **state)
     assert_memory_equal(s.pages, pages, sizeof(pages));
     assert_memory_equal(&kv, &before, sizeof(kv));
     reserve_pages(&kv, &s, 5);          /* the last page, too, can be had */
-    assert_int_equal(kv.n_free, 0);
+    assert_int_equal(kv.pool.n_free, 0);
     kv_cache_release(&kv, &s);
     kv_sequence_destroy(&s);
     kv_cache_destroy(&kv);
@@ -317,7 +317,7 @@ static void random_rounds(size_t n_parts, const size_t *sizes, uint64_t seed)
     size_t n_refused = 0;
 
     create(&kv, n_parts, sizes);
-    a = (struct account){ .n_pages = kv.n_pages, .n_free = kv.n_pages };
+    a = (struct account){ .n_pages = kv.pool.n_pages, .n_free = kv.pool.n_pages };
     memset(a.owner, -1, sizeof(a.owner));
     memcpy(a.n_free_of, sizes, n_parts * sizeof(*sizes));
     for (size_t i = 0; i < N_SEQUENCES; i++)
@@ -339,15 +339,15 @@ static void random_rounds(size_t n_parts, const size_t *sizes, uint64_t seed)
             assert_int_equal(s[who].n_pages, err ? a.n[who] : n);
             account_new_pages(&a, sizes, n_parts, who, &s[who]);
         }
-        assert_int_equal(kv.n_free, a.n_free);
-        assert_memory_equal(kv.n_blank_of, a.n_free_of, n_parts * sizeof(a.n_free_of[0]));
+        assert_int_equal(kv.pool.n_free, a.n_free);
+        assert_memory_equal(kv.pool.n_blank_of, a.n_free_of, n_parts * sizeof(a.n_free_of[0]));
     }
     assert_true(n_refused > 0);
     for (size_t i = 0; i < N_SEQUENCES; i++) {
         kv_cache_release(&kv, &s[i]);
         kv_sequence_destroy(&s[i]);
     }
-    assert_int_equal(kv.n_free, kv.n_pages);
+    assert_int_equal(kv.pool.n_free, kv.pool.n_pages);
     kv_cache_destroy(&kv);
 }
 

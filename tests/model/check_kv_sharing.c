@@ -77,7 +77,7 @@ static void test_found_by_what_it_holds(void **state)
 
     assert_int_equal(kv_cache_find(&kv, &b, tokens, MAX_TOKENS, no_salt), 3 * KV_CHUNK);
     assert_memory_equal(b.pages, a.pages, 3 * sizeof(*a.pages));
-    assert_int_equal(kv.n_free, N_PAGES - 4);
+    assert_int_equal(kv.pool.n_free, N_PAGES - 4);
     kv_cache_release(&kv, &b);
     assert_int_equal(kv_cache_find(&kv, &b, tokens, 2 * KV_CHUNK + 63, no_salt), 2 * KV_CHUNK);
     kv_cache_release(&kv, &b);
@@ -87,7 +87,7 @@ static void test_found_by_what_it_holds(void **state)
     assert_int_equal(kv_cache_find(&kv, &b, tokens, MAX_TOKENS, salt), 0);
 
     kv_cache_release(&kv, &a);          /* stays findable */
-    assert_int_equal(kv.n_free, N_PAGES);
+    assert_int_equal(kv.pool.n_free, N_PAGES);
     assert_int_equal(kv_cache_find(&kv, &b, tokens, MAX_TOKENS, no_salt), 3 * KV_CHUNK);
     kv_cache_release(&kv, &b);
     kv_sequence_destroy(&a);
@@ -114,10 +114,10 @@ static void test_second_copy_is_given_back(void **state)
     kv_cache_publish(&kv, &b, tokens, 3 * KV_CHUNK, no_salt);
     kv_cache_publish(&kv, &a, tokens, 2 * KV_CHUNK, no_salt);
     assert_memory_equal(a.pages, b.pages, 2 * sizeof(*a.pages));
-    assert_int_equal(kv.n_free, N_PAGES - 3);
+    assert_int_equal(kv.pool.n_free, N_PAGES - 3);
     kv_cache_release(&kv, &a);
     kv_cache_release(&kv, &b);
-    assert_int_equal(kv.n_free, N_PAGES);
+    assert_int_equal(kv.pool.n_free, N_PAGES);
     kv_sequence_destroy(&a);
     kv_sequence_destroy(&b);
     kv_cache_destroy(&kv);
@@ -233,14 +233,14 @@ static void test_random_rounds(void **state)
                     used += !seen[writers[i].s.pages[j]];
                     seen[writers[i].s.pages[j]] = true;
                 }
-            assert_int_equal(kv.n_free, N_PAGES - used);
+            assert_int_equal(kv.pool.n_free, N_PAGES - used);
         }
         for (size_t i = 0; i < N_SEQUENCES; i++) {
             kv_cache_release(&kv, &writers[i].s);
             kv_sequence_destroy(&writers[i].s);
             writers[i].has_begun = false;
         }
-        assert_int_equal(kv.n_free, N_PAGES);
+        assert_int_equal(kv.pool.n_free, N_PAGES);
         kv_cache_destroy(&kv);
     }
     assert_true(n_found > 0);

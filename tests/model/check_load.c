@@ -279,6 +279,49 @@ static void neither_workers_without_rows_nor_alignment_show(void **state)
     free_events(&want);
 }
 
+static int open_as(const struct gguf *g, enum dtype type, bool allow, struct model_info *info)
+{
+    const struct model_options o = { .n_threads = 2, .n_virtual_nodes = 2, .n_ctx = 128, .max_batch = 1, .type = type,
+                                     .allow_nonfinite = allow };
+    struct model *m;
+    const int err = model_open(&m, g, &o, NULL, NULL);
+
+    if (!err)
+        model_info(m, info);
+    model_close(m);
+    return err;
+}
+
+static void another_type_is_made_while_loading(void **state)
+{
+    static const float large = 1e6f;
+    struct model_info as_is, info;
+    struct gguf *g = whole_file();
+
+    (void)state;
+    assert_int_equal(open_as(g, DTYPE_F32, false, &as_is), 0);
+    assert_int_equal(open_as(g, DTYPE_Q8_0, false, &info), 0);
+    /* k of both layers, F16 and F32, and v of the second, BF16, have 128 rows of 256 */
+    assert_int_equal(as_is.step_weight_bytes - info.step_weight_bytes, 128 * (256 * (2 + 4 + 2) - 3 * 34 * 8));
+    assert_int_equal(as_is.step_params, info.step_params);
+    gguf_close(g);
+    damage("blk.1.attn_k.weight", 4 * (256 * 37 + 255), &large, 4);
+    g = reopen();
+    assert_int_equal(open_as(g, DTYPE_BF16, false, &info), 0);
+    assert_int_equal(open_as(g, DTYPE_F16, false, &info), -EINVAL);
+    assert_non_null(strstr(said, "\"blk.1.attn_k.weight\" row 37: a value is too large for F16"));
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+    gguf_close(g);
+    damage("blk.1.attn_k.weight", 4 * (256 * 37 + 255), nan_f32, 4);
+    g = reopen();
+    assert_int_equal(open_as(g, DTYPE_Q4_0, false, &info), -EINVAL);
+    assert_non_null(strstr(said, "row 37: a value is not finite"));
+    said[0] = 0;
+    assert_int_equal(open_as(g, DTYPE_Q4_0, true, &info), 0);
+    assert_non_null(strstr(said, "in 1 row (in all 1 row of 1 tensor)"));
+    gguf_close(g);
+}
+
 /* Two layers, four KV heads of 32 dims; K and V. */
 static void the_cache_counts_the_bytes_of_its_type(void **state)
 {
@@ -310,6 +353,7 @@ int main(void)
         cmocka_unit_test(denormals_are_numbers),
         cmocka_unit_test(only_requests_that_meet_a_nan_fail),
         cmocka_unit_test(neither_workers_without_rows_nor_alignment_show),
+        cmocka_unit_test(another_type_is_made_while_loading),
         cmocka_unit_test(the_cache_counts_the_bytes_of_its_type),
     };
     int fd = mkstemp(path);

@@ -4,7 +4,8 @@
  *   check_prefix [SEED]      a few seconds; other seeds for more
  *
  * Requests begin like others (families of prompts), go on where an earlier answer ended (chats), have choices of one prompt, salts that keep
- * them apart, and leave early. They come in bursts to an engine with so few pages that known pages are forgotten and sequences preempted.
+ * them apart, leave early, or want an embedding. They come in bursts to an engine with so few pages that known pages are forgotten and
+ * sequences preempted.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -27,6 +28,7 @@ struct request {
     struct kv_salt salt;
     bool is_alone;              /* the only one of its salt: nothing to share */
     bool cancelled;             /* what came before must still be right */
+    bool embeds;                /* its last token's embedding instead of a text */
     struct sampling sampling;
 };
 
@@ -43,7 +45,7 @@ struct run {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct answer answers[N_REQUESTS];      /* under lock */
-    uint64_t hits, preemptions;
+    uint64_t hits, preemptions[ENGINE_PREEMPTIONS];
 };
 
 static struct request requests[N_REQUESTS];
@@ -60,6 +62,8 @@ static void on_event(void *arg, const struct engine_event *e)
         buf_append(&a->bytes, &e->token, sizeof(e->token));
         buf_append(&a->bytes, &e->logprob, sizeof(e->logprob));
         buf_append(&a->bytes, e->top, e->n_top * sizeof(e->top[0]));
+    } else if (e->type == ENGINE_EMBEDDING) {
+        buf_append(&a->bytes, e->embedding, e->n_embedding * sizeof(e->embedding[0]));
     } else if (e->type == ENGINE_FINISHED) {
         a->n_cached = e->n_cached;
         a->reason = e->reason;
@@ -69,10 +73,10 @@ static void on_event(void *arg, const struct engine_event *e)
     pthread_mutex_unlock(&r->lock);
 }
 
-static struct engine *start(const struct gguf *g, struct run *r, bool cached, size_t nodes, size_t chunk, enum isa isa)
+static struct engine *start(const struct gguf *g, struct run *r, bool cached, size_t nodes, size_t chunk, uint64_t spare, enum isa isa)
 {
     const struct engine_options o = {
-        .prefill_chunk = chunk, .no_prefix_cache = !cached, .reserve_tokens = cached ? 1 : 0,
+        .prefill_chunk = chunk, .no_prefix_cache = !cached, .reserve_tokens = cached ? 1 : 0, .spare_bytes = spare,
         .model = { .n_threads = cached ? 3 : 1, .n_virtual_nodes = nodes, .isa_given = true, .isa = isa, .n_ctx = N_CTX, .max_batch = 8,
                    .full_contexts = cached ? 2 : 8 },
     };
@@ -89,8 +93,9 @@ static struct engine *start(const struct gguf *g, struct run *r, bool cached, si
 static void submit(struct engine *e, size_t i)
 {
     const struct request *r = &requests[i];
-    const struct engine_request q = { .id = i, .tokens = r->prompt, .n_prompt = r->n_prompt, .max_tokens = (uint32_t)r->max_tokens,
-                                      .n_logprobs = 2, .salt = r->salt, .sampling = r->sampling };
+    const struct engine_request q = { .id = i, .tokens = r->prompt, .n_prompt = r->n_prompt, .n_logprobs = 2, .salt = r->salt,
+                                      .max_tokens = r->embeds ? 0 : (uint32_t)r->max_tokens, .sampling = r->sampling,
+                                      .pooling = r->embeds ? POOLING_LAST : POOLING_NONE };
     const int err = engine_submit(e, &q);
 
     if (err) {
@@ -141,6 +146,7 @@ static void make_request(size_t i, const struct run *alone, size_t vocab, struct
     for (size_t n = 1 + rng_below(rng, 40); n; n--)
         r->prompt[r->n_prompt++] = (int32_t)rng_below(rng, (uint32_t)vocab);
     r->cancelled = rng_below(rng, 8) == 0;
+    r->embeds = i % 6 == 5;
 }
 
 static void fail(const char *name, size_t i, const char *what)
@@ -167,7 +173,7 @@ static void compare(const char *name, size_t i, const struct answer *got, const 
 
 static void run_alone(const struct gguf *g, struct run *r, struct rng *rng, enum isa isa)
 {
-    struct engine *e = start(g, r, false, 1, 64, isa);
+    struct engine *e = start(g, r, false, 1, 64, 0, isa);
     const size_t vocab = model_config(engine_model(e))->vocab_size;
 
     for (size_t i = 0; i < N_REQUESTS; i++) {
@@ -179,9 +185,9 @@ static void run_alone(const struct gguf *g, struct run *r, struct rng *rng, enum
 }
 
 /* In bursts; all of a burst end before the next begins, so that chats find what they go on from. */
-static void run_cached(const struct gguf *g, struct run *r, struct rng *rng, size_t nodes, size_t chunk, enum isa isa)
+static void run_cached(const struct gguf *g, struct run *r, struct rng *rng, size_t nodes, size_t chunk, uint64_t spare, enum isa isa)
 {
-    struct engine *e = start(g, r, true, nodes, chunk, isa);
+    struct engine *e = start(g, r, true, nodes, chunk, spare, isa);
     struct engine_status status;
 
     for (size_t i = 0, end; i < N_REQUESTS; i = end) {
@@ -200,7 +206,7 @@ static void run_cached(const struct gguf *g, struct run *r, struct rng *rng, siz
     }
     engine_status(e, &status);
     r->hits = status.prefix_hit_tokens;
-    r->preemptions = status.preemptions;
+    memcpy(r->preemptions, status.preemptions, sizeof(r->preemptions));
     engine_destroy(e);
 }
 
@@ -213,13 +219,13 @@ static void free_run(struct run *r)
 int main(int argc, char **argv)
 {
     const uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    const enum tiny_kind kinds[] = { TINY_LLAMA, TINY_GEMMA };
-    const struct { size_t nodes, chunk; } ways[] = { { 1, 256 }, { 3, 64 }, { 2, 7 } };
+    const enum tiny_kind kinds[] = { TINY_LLAMA, TINY_GEMMA, TINY_FILTER, TINY_LATENT };
+    const struct { size_t nodes, chunk; uint64_t spare; } ways[] = { { 1, 256, 0 }, { 3, 64, UINT64_MAX }, { 2, 7, 100000 } };
     static struct run alone, cached;
-    uint64_t hits = 0, preemptions = 0;
+    uint64_t hits = 0, n_cached_embeddings = 0, preemptions[ENGINE_PREEMPTIONS] = { 0 };
 
     log_set_level(LOG_WARN);
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         char path[] = "/tmp/fourway-tiny-XXXXXX";
         struct rng rng;
         struct gguf *g;
@@ -233,13 +239,18 @@ int main(int argc, char **argv)
             return 1;
         run_alone(g, &alone, &rng, cpu_best_isa());
         for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
-            run_cached(g, &cached, &rng, ways[w].nodes, ways[w].chunk, cpu_best_isa());
+            run_cached(g, &cached, &rng, ways[w].nodes, ways[w].chunk, ways[w].spare, cpu_best_isa());
             for (size_t i = 0; i < N_REQUESTS; i++)
                 compare(tiny_names[kinds[k]], i, &cached.answers[i], &alone.answers[i]);
-            printf("%s, %zu nodes, chunk %zu: %llu tokens from the cache, %llu preemptions\n", tiny_names[kinds[k]], ways[w].nodes,
-                   ways[w].chunk, (unsigned long long)cached.hits, (unsigned long long)cached.preemptions);
+            for (size_t i = 0; i < N_REQUESTS; i++)
+                n_cached_embeddings += requests[i].embeds && cached.answers[i].bytes.len && cached.answers[i].n_cached;
+            printf("%s, %zu nodes, chunk %zu: %llu tokens from the cache; preempted: %llu parked, %llu spilled, %llu computed again\n",
+                   tiny_names[kinds[k]], ways[w].nodes, ways[w].chunk, (unsigned long long)cached.hits,
+                   (unsigned long long)cached.preemptions[ENGINE_PARK], (unsigned long long)cached.preemptions[ENGINE_SPILL],
+                   (unsigned long long)cached.preemptions[ENGINE_RECOMPUTE]);
             hits += cached.hits;
-            preemptions += cached.preemptions;
+            for (size_t i = 0; i < ENGINE_PREEMPTIONS; i++)
+                preemptions[i] += cached.preemptions[i];
             free_run(&cached);
         }
         free_run(&alone);
@@ -247,8 +258,12 @@ int main(int argc, char **argv)
         close(fd);
         unlink(path);
     }
-    if (!hits || !preemptions) {
-        printf("nothing was shared, or nothing preempted: that was not tested\n");
+    if (!hits || !preemptions[ENGINE_PARK] || !preemptions[ENGINE_SPILL] || !preemptions[ENGINE_RECOMPUTE]) {
+        printf("nothing was shared, or nothing preempted in one of the three ways: that was not tested\n");
+        n_wrong++;
+    }
+    if (!n_cached_embeddings) {
+        printf("no embedding began with what the cache had: that was not tested\n");
         n_wrong++;
     }
     printf("%zu wrong\n", n_wrong);

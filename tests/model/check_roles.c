@@ -6,8 +6,8 @@
  * The matrices that read one vector share a record of it, which holds every kind of activation that one of them takes for a token of its
  * role (model_internal.h, struct site_layout). Here q, k and v, gate and up, and the same matrix of two layers differ in type, so that a
  * wrong offset, stride or number of terms reads another kind's bytes. A step is given its tokens one by one, in orders that the engine
- * never makes, too: roles alternate inside a step. The logits must have the bits of a forward pass that knows no records
- * (plain_model.h), whatever the nodes, workers and steps.
+ * never makes, too: roles alternate inside a step. The logits, and the hidden states that they come from, must have the bits of a forward
+ * pass that knows no records (plain_model.h), whatever the nodes, workers and steps.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +27,11 @@
 #define Q8 DTYPE_Q8_0
 #define Q4K DTYPE_Q4_K
 #define Q6K DTYPE_Q6_K
+#define MX DTYPE_MXFP4
+#define NL DTYPE_IQ4_NL
+#define XS DTYPE_IQ4_XS
+#define Q3K DTYPE_Q3_K
+#define Q2K DTYPE_Q2_K
 #define BF DTYPE_BF16
 #define F16 DTYPE_F16
 #define F32 DTYPE_F32
@@ -48,6 +53,9 @@ static const struct mix { const char *name; enum tiny_kind kind; struct tiny_typ
     { "straddling heads", TINY_STRADDLING, {
         .layer = { { F32, Q8,  BF,  Q8,  F16, Q8,  F32 },
                    { Q41, F16, Q6K, F32, BF,  Q4K, Q5  } }, .head = Q4K, .heads = 8 } },
+    { "tables, and fewer bits", TINY_LLAMA, {
+        .layer = { { MX,  NL,  Q2K, Q3K, XS,  MX,  NL  },
+                   { Q3K, XS,  MX,  Q2K, NL,  Q2K, Q3K } }, .head = XS } },
     { "width no multiple of 32", TINY_LLAMA, {
         .layer = { { F32, BF,  F16, Q8,  BF,  F16, Q4  },
                    { BF,  F16, BF,  F16, F32, BF,  F32 } }, .head = BF, .width = 72, .ff = 96 } },
@@ -63,7 +71,7 @@ static const struct { size_t n_prompt, n, first; } lengths[N_SEQUENCES] = {
     { 1, 14, 1 }, { 16, 21, 5 }, { 62, 67, 56 }, { 0, 9, 1 }, { 3, 4, 1 },
 };
 
-struct sequence { int32_t ids[MOST_TOKENS]; enum token_role roles[MOST_TOKENS]; float *want; };
+struct sequence { int32_t ids[MOST_TOKENS]; enum token_role roles[MOST_TOKENS]; float *want, *hidden; };
 
 struct setting {
     size_t nodes, threads;
@@ -83,28 +91,38 @@ static size_t next_tokens(const struct setting *s, size_t i, size_t done)
     return n < left ? n : left;
 }
 
-static size_t n_steps, n_logits, n_wrong;
+static size_t n_steps, n_logits, n_hidden, n_wrong;
 
-/* The step's logits, as they should be. */
+static void compare(const float *got, const float *want, size_t n, const char *what, const struct mix *mix, enum isa isa,
+                    const struct setting *s, size_t sequence, const struct step_token *token)
+{
+    size_t at = 0;
+
+    if (!memcmp(got, want, n * sizeof(float)))
+        return;
+    while (!memcmp(&got[at], &want[at], sizeof(float)))
+        at++;
+    if (n_wrong++ < 20)
+        printf("%s, %s, nodes %zu, threads %zu, chunk %zu, %s: sequence %zu token %u (%s): %s %zu is %a, not %a\n", mix->name,
+               isa_name(isa), s->nodes, s->threads, s->chunk, s->together ? "together" : "alone", sequence, token->position,
+               token->role == ROLE_PROMPT ? "prompt" : "generated", what, at, (double)got[at], (double)want[at]);
+}
+
+/* The step's logits and hidden states, as they should be. */
 static void check_step(struct model *m, const struct mix *mix, enum isa isa, const struct setting *s, const struct sequence *sequences,
                        const struct step_token *tokens, const size_t *of, size_t n)
 {
     model_step(m, tokens, n);
     n_steps++;
-    for (size_t i = 0, row = 0; i < n; i++) {
-        if (!tokens[i].wants_logits)
-            continue;
-        const float *want = sequences[of[i]].want + tokens[i].position * TINY_VOCAB, *got = model_logits(m, row++);
-        n_logits++;
-        if (!memcmp(got, want, TINY_VOCAB * sizeof(float)))
-            continue;
-        size_t at = 0;
-        while (!memcmp(&got[at], &want[at], sizeof(float)))
-            at++;
-        if (n_wrong++ < 20)
-            printf("%s, %s, nodes %zu, threads %zu, chunk %zu, %s: sequence %zu token %u (%s): logit %zu is %a, not %a\n", mix->name,
-                   isa_name(isa), s->nodes, s->threads, s->chunk, s->together ? "together" : "alone", of[i], tokens[i].position,
-                   tokens[i].role == ROLE_PROMPT ? "prompt" : "generated", at, (double)got[at], (double)want[at]);
+    for (size_t i = 0, logits = 0, hidden = 0; i < n; i++) {
+        const struct sequence *q = &sequences[of[i]];
+        const size_t position = tokens[i].position, d_model = model_config(m)->d_model;
+        if (tokens[i].wants_logits)
+            compare(model_logits(m, logits++), q->want + position * TINY_VOCAB, TINY_VOCAB, "logit", mix, isa, s, of[i], &tokens[i]);
+        if (tokens[i].wants_hidden)
+            compare(model_hidden(m, hidden++), q->hidden + position * d_model, d_model, "dim", mix, isa, s, of[i], &tokens[i]);
+        n_logits += tokens[i].wants_logits;
+        n_hidden += tokens[i].wants_hidden;
     }
 }
 
@@ -119,7 +137,8 @@ static void check_setting(const struct gguf *g, const struct mix *mix, enum isa 
     }
     const struct model_options o = { .n_threads = s->threads, .n_virtual_nodes = s->nodes, .isa_given = true, .isa = isa,
                                      .isa_unchecked = isa > cpu_best_isa(), .n_ctx = 128, .max_batch = N_SEQUENCES,
-                                     .full_contexts = N_SEQUENCES, .max_step_tokens = most, .max_step_logits = most };
+                                     .full_contexts = N_SEQUENCES, .max_step_tokens = most, .max_step_logits = most,
+                                     .max_step_hidden = most };
     struct kv_sequence kv[N_SEQUENCES];
     struct step_token tokens[N_SEQUENCES * MOST_TOKENS];
     size_t done[N_SEQUENCES] = { 0 }, of[N_SEQUENCES * MOST_TOKENS], n = 0;
@@ -138,9 +157,10 @@ static void check_setting(const struct gguf *g, const struct mix *mix, enum isa 
                 i = j;
             for (size_t c = next_tokens(s, i, done[i]); c > 0; c--, n++, done[i]++) {
                 of[n] = i;
-                /* Some want no logits, so that rows of logits are not counted as tokens are. */
-                tokens[n] = (struct step_token){ sequences[i].ids[done[i]], (uint32_t)done[i], &kv[i], (i + done[i]) % 4 != 1,
-                                                 sequences[i].roles[done[i]] };
+                /* Some want no logits, some their hidden state alone or both: rows of either are not counted as tokens are. */
+                tokens[n] = (struct step_token){ .id = sequences[i].ids[done[i]], .position = (uint32_t)done[i], .sequence = &kv[i],
+                                                 .wants_logits = (i + done[i]) % 4 != 1, .wants_hidden = (i + done[i]) % 3 != 1,
+                                                 .role = sequences[i].roles[done[i]] };
             }
             left += lengths[i].n - done[i];
             if (n && (!s->together || j == N_SEQUENCES - 1)) {
@@ -161,13 +181,14 @@ static void check_mix(const struct mix *mix, enum isa isa)
     struct sequence *sequences = calloc(N_SEQUENCES, sizeof(*sequences));
     char path[] = "/tmp/fourway-roles-XXXXXX";
     int fd = mkstemp(path);
+    struct model_config config;
     struct gguf *g;
     struct rng rng;
 
     if (!sequences || fd < 0)
         exit(1);
     tiny_model_write_types(path, mix->kind, &mix->types);
-    if (gguf_open(&g, path))
+    if (gguf_open(&g, path) || model_config_read(&config, g))
         exit(1);
     struct plain_model *plain = plain_model_open(g, isa);
     rng_seed(&rng, 1);
@@ -177,14 +198,17 @@ static void check_mix(const struct mix *mix, enum isa isa)
             sequences[i].roles[t] = t < lengths[i].n_prompt ? ROLE_PROMPT : ROLE_GENERATED;
         }
         sequences[i].want = malloc(lengths[i].n * TINY_VOCAB * sizeof(float));
-        if (!sequences[i].want)
+        sequences[i].hidden = malloc(lengths[i].n * config.d_model * sizeof(float));
+        if (!sequences[i].want || !sequences[i].hidden)
             exit(1);
-        plain_model_run(plain, sequences[i].ids, sequences[i].roles, lengths[i].n, sequences[i].want);
+        plain_model_run(plain, sequences[i].ids, sequences[i].roles, lengths[i].n, sequences[i].want, sequences[i].hidden);
     }
     for (size_t i = 0; i < N_SETTINGS; i++)
         check_setting(g, mix, isa, &settings[i], sequences);
-    for (size_t i = 0; i < N_SEQUENCES; i++)
+    for (size_t i = 0; i < N_SEQUENCES; i++) {
         free(sequences[i].want);
+        free(sequences[i].hidden);
+    }
     free(sequences);
     plain_model_close(plain);
     gguf_close(g);
@@ -212,6 +236,6 @@ int main(int argc, char **argv)
         printf("no tile was used\n");
         n_wrong++;
     }
-    printf("%s: %zu steps, %zu rows of logits, %zu wrong\n", isa_name(isa), n_steps, n_logits, n_wrong);
-    return n_wrong || n_logits == 0;
+    printf("%s: %zu steps, %zu rows of logits, %zu hidden states, %zu wrong\n", isa_name(isa), n_steps, n_logits, n_hidden, n_wrong);
+    return n_wrong || n_logits == 0 || n_hidden == 0;
 }

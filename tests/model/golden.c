@@ -26,15 +26,19 @@ void golden_read(struct model *m, struct kv_sequence *s, enum token_role role, c
                  golden_visit visit, void *arg)
 {
     struct step_token tokens[ROWS];
+    struct model_info info;
 
-    if (chunk > ROWS || kv_cache_reserve(model_kv_cache(m), s, first + n)) {
-        fprintf(stderr, "no room for %zu tokens in steps of %zu\n", first + n, chunk);
-        exit(1);
-    }
+    model_info(m, &info);
     for (size_t i = 0; i < n; i += chunk) {
         size_t k = n - i < chunk ? n - i : chunk;
+        kv_cache_slide(model_kv_cache(m), s, first + i);
+        if (chunk > ROWS || kv_cache_reserve(model_kv_cache(m), s, first + i + k)) {
+            fprintf(stderr, "no room for %zu tokens in steps of %zu\n", first + n, chunk);
+            exit(1);
+        }
         for (size_t j = 0; j < k; j++)
-            tokens[j] = (struct step_token){ ids[i + j], (uint32_t)(first + i + j), s, true, role };
+            tokens[j] = (struct step_token){ .id = ids[i + j], .position = (uint32_t)(first + i + j), .sequence = s, .wants_logits = true,
+                                             .rope_length = rope_length(&info.rope_lengths, first ? first : n), .role = role };
         model_step(m, tokens, k);
         for (size_t j = 0; j < k; j++) {
             size_t n_segments;

@@ -175,7 +175,7 @@ static void rotate(const struct plain_model *p, float *head, size_t position)
     const size_t n = p->config.head_dim;
 
     for (size_t j = 0; j < n / 2; j++) {
-        double angle = (double)position * (pow(p->config.rope_base, -2 * (double)j / (double)n) / p->config.rope_linear_factor);
+        double angle = (double)position * (pow(p->config.rope.base, -2 * (double)j / (double)n) / p->config.rope.factor);
         cosine[j] = (float)cos(angle);
         sine[j] = (float)sin(angle);
     }
@@ -232,7 +232,7 @@ static void attention(struct plain_model *p, struct plain_layer *l, enum token_r
     free(v);
 }
 
-static void run_token(struct plain_model *p, int32_t id, enum token_role role, size_t position, float *logits)
+static void run_token(struct plain_model *p, int32_t id, enum token_role role, size_t position, float *logits, float *hidden)
 {
     const struct model_config *c = &p->config;
     const size_t d = p->head.k_padded, ff = p->layers->down.k_padded, id_panel = (size_t)id / 16;
@@ -255,6 +255,7 @@ static void run_token(struct plain_model *p, int32_t id, enum token_role role, s
         p->kernels.add(x, y, c->d_model);
     }
     p->kernels.rms_norm(in, x, p->output_norm, c->norm_eps, c->d_model);
+    memcpy(hidden, in, c->d_model * sizeof(float));
     multiply(p, &p->head, role, in, out);
     memcpy(logits, out, c->vocab_size * sizeof(float));
     free(x);
@@ -266,12 +267,12 @@ static void run_token(struct plain_model *p, int32_t id, enum token_role role, s
     free(out);
 }
 
-void plain_model_run(struct plain_model *p, const int32_t *ids, const enum token_role *roles, size_t n, float *logits)
+void plain_model_run(struct plain_model *p, const int32_t *ids, const enum token_role *roles, size_t n, float *logits, float *hidden)
 {
     for (size_t i = 0; i < p->config.n_layers; i++) {
         free(p->layers[i].chunks);
         p->layers[i].chunks = zeros(kv_pages_for(n) * p->config.n_kv_heads * 2 * p->chunk_bytes);
     }
     for (size_t t = 0; t < n; t++)
-        run_token(p, ids[t], roles[t], t, logits + t * p->config.vocab_size);
+        run_token(p, ids[t], roles[t], t, logits + t * p->config.vocab_size, hidden + t * p->config.d_model);
 }

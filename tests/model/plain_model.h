@@ -19,7 +19,7 @@ struct plain_model;
 struct plain_model *plain_model_open(const struct gguf *g, enum isa level);
 void plain_model_close(struct plain_model *p);
 
-/* logits[n][vocab_size] of a sequence's tokens. */
-void plain_model_run(struct plain_model *p, const int32_t *ids, const enum token_role *roles, size_t n, float *logits);
+/* logits[n][vocab_size] of a sequence's tokens, and hidden[n][d_model], what the final norm gives. */
+void plain_model_run(struct plain_model *p, const int32_t *ids, const enum token_role *roles, size_t n, float *logits, float *hidden);
 
 #endif

@@ -28,6 +28,8 @@ static void on_event(void *arg, const struct engine_event *e)
         buf_append(&record->bytes, &e->token, sizeof(e->token));
         buf_append(&record->bytes, &e->logprob, sizeof(e->logprob));
         buf_append(&record->bytes, e->top, e->n_top * sizeof(e->top[0]));
+        if (e->n_embedding)
+            buf_append(&record->bytes, e->embedding, e->n_embedding * sizeof(e->embedding[0]));
     }
     pthread_mutex_unlock(&r->lock);
 }
@@ -58,7 +60,7 @@ static void let_go_on(struct run *r)
 
 static void submit(struct engine *e, size_t i, size_t vocab)
 {
-    static const size_t lengths[N_REQUESTS] = { 1, 60, 70, 62, MOST_PROMPT, 17, 40, 120 };
+    static const size_t lengths[N_REQUESTS] = { 1, 60, 70, 62, MOST_PROMPT, 17, 40, 120, 110, 70, MOST_PROMPT };
     static const struct logit_bias bias[] = { { 3, 2.5f }, { 17, -100 } };
     int32_t prompt[MOST_PROMPT];
     struct engine_request q = {
@@ -70,6 +72,8 @@ static void submit(struct engine *e, size_t i, size_t vocab)
                       .seed = 1000 + i, .choice = (uint32_t)(i % 2), .bias = bias, .n_bias = i == 4 ? 2 : 0 },
     };
 
+    if (i >= N_TEXTS)
+        q = (struct engine_request){ .id = i, .tokens = prompt, .n_prompt = lengths[i], .pooling = POOLING_MEAN + (i - N_TEXTS) };
     for (size_t j = 0; j < lengths[i]; j++)
         prompt[j] = (int32_t)((j * j * 31 + j * 7 + i * 101) % vocab);
     int err = engine_submit(e, &q);
@@ -83,10 +87,11 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
 {
     const struct engine_options o = {
         .prefill_chunk = s->chunk,
-        .reserve_tokens = s->few_pages ? 1 : 0,
+        .reserve_tokens = s->room ? 1 : 0,
+        .spare_bytes = s->room == ROOM_TO_SPILL ? UINT64_MAX : 0,
         .model = { .n_threads = s->threads, .n_virtual_nodes = s->nodes, .isa_given = true, .isa = s->isa,
                    .isa_unchecked = s->isa > cpu_best_isa(), .gemm = s->gemm, .kv_type = s->kv_type, .n_ctx = 512, .max_batch = N_REQUESTS,
-                   .full_contexts = s->few_pages ? 1 : 4 },
+                   .full_contexts = s->room ? 1 : 4 },
     };
     struct engine *e;
 
@@ -111,7 +116,8 @@ void requests_run(const struct gguf *g, const struct setting *s, struct run *r, 
         wait_finished(r, i);
     struct engine_status status;
     engine_status(e, &status);
-    r->preemptions = status.preemptions;
+    r->spills = status.preemptions[ENGINE_SPILL];
+    r->recomputes = status.preemptions[ENGINE_RECOMPUTE];
     engine_destroy(e);
 }
 

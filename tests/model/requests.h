@@ -1,5 +1,6 @@
 /*
- * requests.h - eight requests of different lengths and samplings, run through the real engine, and what a client could see of them.
+ * requests.h - eight requests of different lengths and samplings and three embeddings, run through the real engine, and what a client
+ * could see of them.
  */
 #ifndef FOURWAY_TESTS_MODEL_REQUESTS_H
 #define FOURWAY_TESTS_MODEL_REQUESTS_H
@@ -11,9 +12,9 @@
 #include "common/buf.h"
 #include "server/batcher.h"
 
-enum { N_REQUESTS = 8 };
+enum { N_TEXTS = 8, N_REQUESTS = N_TEXTS + 3 };
 
-/* Every event's bytes: token, logprob, alternatives, prompt logprobs, reason. */
+/* Every event's bytes: token, logprob, alternatives, prompt logprobs, reason; embedding. */
 struct record { struct buf bytes; bool finished; };
 
 struct run {
@@ -21,15 +22,18 @@ struct run {
     pthread_cond_t changed;
     struct record records[N_REQUESTS];      /* under lock */
     bool has_begun, may_go_on;              /* under lock: the engine waits at its first event until it may go on */
-    uint64_t preemptions;
+    uint64_t spills, recomputes;
 };
+
+/* KV pages for all; or for one context, handed out greedily, so that sequences are preempted: computed again, or brought back. */
+enum kv_room { ROOM_FOR_ALL, ROOM_FOR_ONE, ROOM_TO_SPILL };
 
 struct setting {
     size_t nodes;                           /* virtual nodes; 0: the real ones */
     size_t threads, chunk;
-    bool together;                          /* all eight at once, else one after the other */
+    bool together;                          /* all at once, else one after the other */
     enum isa isa;                           /* may be above the machine's, if its instructions are emulated */
-    bool few_pages;                         /* one context's KV pages, handed out greedily: sequences are preempted */
+    enum kv_room room;
     enum gemm_choice gemm;
     enum kv_type kv_type;
 };

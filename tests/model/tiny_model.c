@@ -8,13 +8,19 @@
 #include "tests/kernels/file_blocks.h"
 #include "tests/weights/gguf_writer.h"
 
-const char *const tiny_names[TINY_KINDS] = { "tiny llama", "tiny gemma3", "straddling heads", "wide group" };
+const char *const tiny_names[TINY_KINDS] = { "tiny llama", "tiny gemma3", "straddling heads", "wide group", "experts", "filter", "latent" };
+
+enum { N_EXPERTS = 6, N_USED = 2, EXPERT_FF = 256 };
+enum { Q_RANK = 64, KV_RANK = 48, NOPE_DIM = 24, ROTATED_DIM = 16, VALUE_DIM = 24 };
 
 static const struct shape { const char *arch; uint64_t heads, kv_heads, head_dim; } shapes[TINY_KINDS] = {
     [TINY_LLAMA] = { "llama", 8, 4, 32 },
     [TINY_GEMMA] = { "gemma3", 4, 1, 32 },
     [TINY_STRADDLING] = { "llama", 5, 5, 24 },
     [TINY_WIDE_GROUP] = { "llama", 34, 2, 16 },
+    [TINY_EXPERTS] = { "qwen3moe", 8, 4, 32 },
+    [TINY_FILTER] = { "yuan2", 8, 4, 32 },
+    [TINY_LATENT] = { "deepseek2", 8, 1, KV_RANK + ROTATED_DIM },
 };
 
 static void put_half(uint8_t *at, float value)
@@ -23,15 +29,27 @@ static void put_half(uint8_t *at, float value)
     memcpy(at, &h, sizeof(h));
 }
 
+/* How weights of a type spread where d is 1 (the root of their mean square about their mean), and the minimum, in units of d, that centres
+ * them: of K-quants it is subtracted. */
+static void type_spread(enum dtype type, float *steps, float *minimum)
+{
+    static const struct { float steps, minimum; } spreads[DTYPE_COUNT] = {
+        [DTYPE_Q4_0] = { 4.6f, 0 }, [DTYPE_Q4_1] = { 4.6f, -7.5f }, [DTYPE_Q5_0] = { 9.2f, 0 }, [DTYPE_Q5_1] = { 9.2f, -15.5f },
+        [DTYPE_Q8_0] = { 74, 0 }, [DTYPE_Q4_K] = { 4.6f * 32, 8 }, [DTYPE_Q5_K] = { 9.2f * 32, 8 }, [DTYPE_Q6_K] = { 18 * 64, 0 },
+        [DTYPE_IQ4_NL] = { 70, 0 }, [DTYPE_IQ4_XS] = { 70 * 18, 0 }, [DTYPE_Q3_K] = { 2.3f * 18, 0 }, [DTYPE_Q2_K] = { 1.1f * 8, 1.5f },
+    };
+
+    *steps = spreads[type].steps;
+    *minimum = spreads[type].minimum;
+}
+
 /* Random quants with scales that give weights a spread of a few hundredths, so that logits stay of ordinary size. */
 static void random_row(enum dtype type, uint8_t *row, size_t k, struct rng *rng)
 {
     const struct dtype_info *info = dtype_info(type);
-    float steps = type == DTYPE_Q8_0 ? 74 : type == DTYPE_Q6_K ? 18 * 64 : type == DTYPE_Q5_0 || type == DTYPE_Q5_1 ? 9.2f : 4.6f;
+    float steps, centre;
     int scale, minimum;
 
-    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
-        steps = (type == DTYPE_Q5_K ? 9.2f : 4.6f) * 32;
     file_random_row(type, row, k, RANGE_NORMAL, rng);
     if (info->block == 1) {
         for (size_t i = 0; i < k; i++) {
@@ -46,12 +64,16 @@ static void random_row(enum dtype type, uint8_t *row, size_t k, struct rng *rng)
         }
         return;
     }
+    type_spread(type, &steps, &centre);
     file_scale_offsets(type, &scale, &minimum);
     for (size_t i = 0; i < k; i += info->block, row += info->block_bytes) {
         float d = rng_float(rng, 0.04f, 0.08f) / steps;
-        put_half(row + scale, d);
-        if (minimum >= 0)       /* dmin of K-quants is subtracted, m of the others is added: half of the range either way */
-            put_half(row + minimum, type == DTYPE_Q4_K || type == DTYPE_Q5_K ? d * 8 : -d * (type == DTYPE_Q5_1 ? 15.5f : 7.5f));
+        if (type == DTYPE_MXFP4)        /* 2^-6 and 2^-5 times values up to 6, whose spread is about 3 */
+            row[scale] = (uint8_t)(121 + rng_below(rng, 2));
+        else
+            put_half(row + scale, d);
+        if (minimum >= 0)
+            put_half(row + minimum, d * centre);
     }
 }
 
@@ -65,6 +87,21 @@ static void add_matrix(struct gguf_writer *w, const char *name, enum dtype type,
     for (uint64_t i = 0; i < n; i++)
         random_row(type, data + i * row_bytes, k, rng);
     gguf_writer_tensor(w, name, type, 2, (uint64_t[]){ k, n }, data);
+    free(data);
+}
+
+/* A matrix for each expert, or head, stacked. */
+static void add_matrices(struct gguf_writer *w, const char *name, enum dtype type, uint64_t k, uint64_t n, uint64_t n_matrices,
+                         struct rng *rng)
+{
+    const size_t row_bytes = file_row_bytes(type, k);
+    uint8_t *data = malloc(row_bytes * n * n_matrices);
+
+    if (!data)
+        abort();
+    for (uint64_t i = 0; i < n * n_matrices; i++)
+        random_row(type, data + i * row_bytes, k, rng);
+    gguf_writer_tensor(w, name, type, 3, (uint64_t[]){ k, n, n_matrices }, data);
     free(data);
 }
 
@@ -82,7 +119,7 @@ static void write_model(const char *path, enum tiny_kind kind, uint64_t alignmen
     const struct shape *shape = &shapes[kind];
     const char *arch = shape->arch;
     const uint64_t heads = types->heads ? types->heads : shape->heads, kv_heads = types->heads ? types->heads : shape->kv_heads, head_dim = shape->head_dim,
-                   outputs = heads * head_dim;
+                   outputs = heads * (kind == TINY_LATENT ? VALUE_DIM : head_dim);
     const uint64_t width = types->width ? types->width : 256, ff = types->ff ? types->ff : 512;
     const bool gemma = kind == TINY_GEMMA;
     struct gguf_writer w;
@@ -109,6 +146,20 @@ static void write_model(const char *path, enum tiny_kind kind, uint64_t alignmen
         gguf_writer_u32(&w, KEY("attention.sliding_window"), 40);
     if (gemma)
         gguf_writer_u32(&w, KEY("attention.sliding_window_pattern"), 2);
+    if (kind == TINY_EXPERTS) {
+        gguf_writer_u32(&w, KEY("expert_count"), N_EXPERTS);
+        gguf_writer_u32(&w, KEY("expert_used_count"), N_USED);
+        gguf_writer_u32(&w, KEY("expert_feed_forward_length"), EXPERT_FF);
+    }
+    if (kind == TINY_FILTER)
+        gguf_writer_u32(&w, KEY("rope.dimension_count"), (uint32_t)head_dim / 2);
+    if (kind == TINY_LATENT) {
+        gguf_writer_u32(&w, KEY("attention.q_lora_rank"), Q_RANK);
+        gguf_writer_u32(&w, KEY("attention.kv_lora_rank"), KV_RANK);
+        gguf_writer_u32(&w, KEY("attention.key_length_mla"), NOPE_DIM + ROTATED_DIM);
+        gguf_writer_u32(&w, KEY("attention.value_length_mla"), VALUE_DIM);
+        gguf_writer_u32(&w, KEY("rope.dimension_count"), ROTATED_DIM);
+    }
 #undef KEY
     add_matrix(&w, "token_embd.weight", width % 32 ? DTYPE_F16 : DTYPE_Q8_0, width, TINY_VOCAB, &rng);
     if (!gemma)
@@ -118,17 +169,45 @@ static void write_model(const char *path, enum tiny_kind kind, uint64_t alignmen
         const enum dtype *t = types->layer[i];
 #define NAME(suffix) (snprintf(name, sizeof(name), "blk.%d.%s.weight", i, suffix), name)
         add_norm(&w, NAME("attn_norm"), width, &rng);
-        add_matrix(&w, NAME("attn_q"), t[0], width, outputs, &rng);
-        add_matrix(&w, NAME("attn_k"), t[1], width, kv_heads * head_dim, &rng);
-        add_matrix(&w, NAME("attn_v"), t[2], width, kv_heads * head_dim, &rng);
+        if (kind == TINY_LATENT) {
+            add_matrix(&w, NAME("attn_q_a"), t[0], width, Q_RANK, &rng);
+            add_norm(&w, NAME("attn_q_a_norm"), Q_RANK, &rng);
+            add_matrix(&w, NAME("attn_q_b"), DTYPE_Q8_0, Q_RANK, heads * (NOPE_DIM + ROTATED_DIM), &rng);
+            add_matrix(&w, NAME("attn_kv_a_mqa"), t[1], width, head_dim, &rng);
+            add_norm(&w, NAME("attn_kv_a_norm"), KV_RANK, &rng);
+            add_matrices(&w, NAME("attn_k_b"), DTYPE_BF16, NOPE_DIM, KV_RANK, heads, &rng);
+            add_matrices(&w, NAME("attn_v_b"), DTYPE_F16, KV_RANK, VALUE_DIM, heads, &rng);
+        } else {
+            add_matrix(&w, NAME("attn_q"), t[0], width, outputs, &rng);
+            add_matrix(&w, NAME("attn_k"), t[1], width, kv_heads * head_dim, &rng);
+            add_matrix(&w, NAME("attn_v"), t[2], width, kv_heads * head_dim, &rng);
+        }
         add_matrix(&w, NAME("attn_output"), outputs % dtype_info(t[3])->block ? DTYPE_BF16 : t[3], outputs, width, &rng);
-        if (gemma) {
+        if (kind == TINY_FILTER) {
+            add_matrix(&w, NAME("attn_lfa_first_previous"), t[0], width, width / 2, &rng);
+            add_matrix(&w, NAME("attn_lfa_first"), t[1], width, width / 2, &rng);
+            add_matrix(&w, NAME("attn_lfa_second_previous"), t[3], width / 2, width, &rng);
+            add_matrix(&w, NAME("attn_lfa_second"), t[2] == DTYPE_Q6_K ? DTYPE_Q8_0 : t[2], width / 2, width, &rng);
+            add_norm(&w, NAME("attn_lfa_norm"), width, &rng);
+            add_norm(&w, (snprintf(name, sizeof(name), "blk.%d.attn_lfa_first.bias", i), name), width / 2, &rng);
+            add_norm(&w, (snprintf(name, sizeof(name), "blk.%d.attn_lfa_second.bias", i), name), width, &rng);
+        }
+        if (gemma || kind == TINY_EXPERTS) {
             add_norm(&w, NAME("attn_q_norm"), head_dim, &rng);
             add_norm(&w, NAME("attn_k_norm"), head_dim, &rng);
+        }
+        if (gemma) {
             add_norm(&w, NAME("post_attention_norm"), width, &rng);
             add_norm(&w, NAME("post_ffw_norm"), width, &rng);
         }
         add_norm(&w, NAME("ffn_norm"), width, &rng);
+        if (kind == TINY_EXPERTS && i == 0) {
+            add_matrix(&w, NAME("ffn_gate_inp"), DTYPE_F32, width, N_EXPERTS, &rng);
+            add_matrices(&w, NAME("ffn_gate_exps"), t[4], width, EXPERT_FF, N_EXPERTS, &rng);
+            add_matrices(&w, NAME("ffn_up_exps"), t[5], width, EXPERT_FF, N_EXPERTS, &rng);
+            add_matrices(&w, NAME("ffn_down_exps"), t[6], EXPERT_FF, width, N_EXPERTS, &rng);
+            continue;
+        }
         add_matrix(&w, NAME("ffn_gate"), t[4], width, ff, &rng);
         add_matrix(&w, NAME("ffn_up"), t[5], width, ff, &rng);
         add_matrix(&w, NAME("ffn_down"), t[6], ff, width, &rng);

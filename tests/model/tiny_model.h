@@ -18,6 +18,9 @@ enum tiny_kind {
     TINY_GEMMA,         /* QK-norm, sliding windows, post-norms, tied output, one KV head */
     TINY_STRADDLING,    /* heads that end inside quantisation blocks and panels: 5 of 24 dims */
     TINY_WIDE_GROUP,    /* more query heads a KV head than one call of the attention kernel takes: 34 on 2 */
+    TINY_EXPERTS,       /* the first layer is a mixture of experts, two of six */
+    TINY_FILTER,        /* Yuan's filter before q and k, rotating half of each head */
+    TINY_LATENT,        /* multi-head latent attention; outputs of 24 dims a head, dealt by four heads, so that the third node has none */
     TINY_KINDS
 };
 extern const char *const tiny_names[TINY_KINDS];

@@ -1,10 +1,11 @@
 /*
  * tests/server/bench_grammar.c - what a mask costs: time of one thread for each token of a JSON text under a schema.
  *
- *   bench_grammar VOCABULARY.gguf       (a model file, or tests/data/tokenizers/smollm/vocab.gguf)
+ *   bench_grammar VOCABULARY.gguf [CASE]        (a model file, or tests/data/tokenizers/smollm/vocab.gguf; case 0, 1, ... alone)
  *
  * "first": by a fresh matcher, every state met for the first time; "again": the same text once more. Times are CPU time of the thread, so
  * that other processes do not count; beside them what 16 of them cost, as a step of a batch of 16 sequences has them, on one core.
+ * "16 schemas": as many matchers with a schema each, in turn, the caches of the processor emptied between tokens as a step empties them.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,17 @@ static const struct { const char *name, *schema, *text; } cases[] = {
       "{\"type\":\"object\",\"properties\":{\"kind\":{\"enum\":[\"invoice\",\"receipt\",\"reminder\",\"other\"]},\"sum\":{\"type\":"
       "\"number\"},\"paid\":{\"type\":\"boolean\"}},\"required\":[\"kind\",\"sum\",\"paid\"]}",
       "{\"kind\": \"reminder\", \"sum\": 1299.95, \"paid\": false}" },
+};
+
+static const struct { const char *name, *property, *text; } different[] = {
+    { "string", "{\"type\":\"string\",\"minLength\":8000,\"maxLength\":9000}",
+      "\"second floor, left; ring twice and wait for somebody to come down, who will lead you to the room with the piano that he plays" },
+    { "array", "{\"type\":\"array\",\"minItems\":300,\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\","
+      "\"maxLength\":20},\"n\":{\"type\":\"integer\"}},\"required\":[\"name\",\"n\"]}}",
+      "[{\"name\": \"Ann Miller\", \"n\": 31}, {\"name\": \"Bob\", \"n\": 127}, {\"name\": \"somebody else\", \"n\": -4}, "
+      "{\"name\":\"x\",\"n\":0}" },
+    { "free", "{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"minItems\":1000}",
+      "[\"chess\", \"long walks in the rain\", \"reading newspapers of other cities\", \"second floor, left; ring twice\"" },
 };
 
 static double now_us(void)
@@ -68,6 +80,58 @@ static void pass(const char *name, const char *which, struct matcher *m, const s
            sum / (double)ids->n, us[ids->n / 2], us[ids->n * 99 / 100], us[ids->n - 1], 16 * sum / (double)ids->n / 1e3);
 }
 
+static struct matcher *matcher_of(const char *text, const struct token_trie *trie)
+{
+    json_t *schema = json_loads(text, JSON_DECODE_ANY, NULL);
+    struct schema_error e;
+    struct grammar *g = NULL;
+    struct matcher *m = NULL;
+
+    if (schema && schema_compile(schema, &g, &e) == 0)
+        (void)matcher_create(&m, g, trie);
+    free(g);
+    json_decref(schema);
+    return m;
+}
+
+/* The time of a step's 16 masks. */
+static void pass_different(size_t which, const struct token_trie *trie, const struct tokenizer *t, uint64_t *mask)
+{
+    enum { N = 16, CACHES = 64 << 20 };
+    static char caches[CACHES];
+    struct matcher *m[N];
+    struct matcher_place places[N] = { { 0 } };
+    struct token_ids ids[N] = { { NULL, 0, 0 } };
+    double us = 0, created = now_us();
+    size_t n = SIZE_MAX, failed = 0;
+    char text[1024];
+    bool may_end;
+
+    for (size_t i = 0; i < N; i++) {
+        snprintf(text, sizeof(text), "{\"type\":\"object\",\"properties\":{\"p%zu\":%s},\"required\":[\"p%zu\"]}", i,
+                 different[which].property, i);
+        m[i] = matcher_of(text, trie);
+        snprintf(text, sizeof(text), "{\"p%zu\": %s", i, different[which].text);
+        if (!m[i] || tokenizer_encode(t, text, strlen(text), NULL, 0, &ids[i]))
+            exit(1);
+        n = ids[i].n < n ? ids[i].n : n;
+    }
+    created = now_us() - created;
+    for (size_t k = 0; k < n; k++) {
+        memset(caches, (int)k, sizeof(caches));
+        const double start = now_us();
+        for (size_t i = 0; i < N; i++)
+            failed += matcher_allowed(m[i], &places[i], ids[i].ids, k, mask, &may_end) != 0;
+        us += now_us() - start;
+    }
+    printf("16 schemas, %-8s %4zu tokens: %6.2f ms a step of 16, created in %.1f ms each%s\n", different[which].name, n,
+           us / (double)n / 1e3, created / N / 1e3, failed ? ": SOME DO NOT FIT" : "");
+    for (size_t i = 0; i < N; i++) {
+        matcher_destroy(m[i]);
+        free(ids[i].ids);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct gguf *g = NULL;
@@ -75,14 +139,21 @@ int main(int argc, char **argv)
     struct token_trie *trie = NULL;
 
     log_set_level(LOG_ERROR);
-    if (argc != 2 || gguf_open(&g, argv[1]) || tokenizer_open_gguf(&t, g))
+    if (argc < 2 || gguf_open(&g, argv[1]) || tokenizer_open_gguf(&t, g))
         return 2;
     double start = now_us();
     if (token_trie_create(&trie, t))
         return 1;
     printf("vocabulary of %zu, trie of %zu nodes in %.1f ms\n", trie->n_vocab, trie->n_nodes, (now_us() - start) / 1e3);
     uint64_t *mask = calloc(matcher_mask_words(trie->n_vocab), sizeof(*mask));
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    const size_t n_cases = sizeof(cases) / sizeof(cases[0]), n_different = sizeof(different) / sizeof(different[0]);
+    const size_t only = argc > 2 ? strtoul(argv[2], NULL, 10) : SIZE_MAX;
+    for (size_t i = 0; i < n_different; i++)
+        if (only == SIZE_MAX || only == n_cases + i)
+            pass_different(i, trie, t, mask);
+    for (size_t i = 0; i < n_cases; i++) {
+        if (only != SIZE_MAX && only != i)
+            continue;
         json_t *schema = cases[i].schema ? json_loads(cases[i].schema, 0, NULL) : NULL;
         struct schema_error e;
         struct grammar *grammar = NULL;

@@ -122,68 +122,10 @@ static void latencies(void **state)
     assert_true(latency_median_ns(&one) == 42);
 }
 
-static char message[4096];
-
-static void keep_message(void *arg, enum log_level level, const char *text)
-{
-    (void)arg;
-    (void)level;
-    snprintf(message, sizeof(message), "%s", text);
-}
-
-static int read_keys(struct http_keys **keys, const char *text, size_t n)
-{
-    char path[] = "/tmp/fourway-check-keys-XXXXXX";
-    int fd = mkstemp(path);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, n), n);
-    close(fd);
-    int err = http_keys_read(keys, path);
-    unlink(path);
-    return err;
-}
-
-static void keys(void **state)
-{
-    static const char two[] = "# comment\n\n  \nfirst key \r\nsecond\t\n";
-    struct http_keys *k;
-    char longest[300];
-
-    (void)state;
-    log_set_sink(keep_message, NULL);
-    assert_int_equal(read_keys(&k, two, sizeof(two) - 1), 0);
-    assert_int_equal(http_keys_count(k), 2);
-    assert_int_equal(http_keys_find(k, "first key"), 1);
-    assert_int_equal(http_keys_find(k, "second"), 2);
-    assert_int_equal(http_keys_find(k, ""), -1);
-    assert_int_equal(http_keys_find(k, "secon"), -1);
-    assert_int_equal(http_keys_find(k, "secondd"), -1);
-    assert_int_equal(http_keys_find(k, "# comment"), -1);
-    http_keys_free(k);
-
-    memset(longest, 'k', sizeof(longest));
-    longest[299] = '\0';
-    assert_int_equal(read_keys(&k, longest, 255), 0);
-    assert_int_equal(http_keys_find(k, longest + 44), 1);       /* 255 of them */
-    assert_int_equal(http_keys_find(k, longest + 43), -1);
-    assert_int_equal(http_keys_find(k, longest), -1);
-    http_keys_free(k);
-    assert_int_equal(read_keys(&k, longest, 256), -EINVAL);
-    assert_non_null(strstr(message, "line 1"));
-    assert_int_equal(read_keys(&k, "a\0b\n", 4), -EINVAL);
-    assert_int_equal(read_keys(&k, "#\n", 2), -EINVAL);
-    assert_non_null(strstr(message, "no key"));
-    assert_int_equal(http_keys_read(&k, "/nonexistent/keys"), -ENOENT);
-    assert_null(strstr(message, "kkk"));
-    assert_int_equal(http_keys_count(NULL), 0);
-    log_set_sink(NULL, NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(router_ids), cmocka_unit_test(pool_runs_everything), cmocka_unit_test(latencies), cmocka_unit_test(keys),
+        cmocka_unit_test(router_ids), cmocka_unit_test(pool_runs_everything), cmocka_unit_test(latencies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

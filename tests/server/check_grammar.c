@@ -12,38 +12,7 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "server/matchers.h"
-#include "server/schema.h"
-#include "weights/gguf.h"
-#include "weights/tokenizer.h"
-
-static struct token_trie *trie;
-
-static struct grammar *compile(const char *text, struct schema_error *e)
-{
-    json_t *schema = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
-    struct grammar *g = NULL;
-
-    assert_true(!text || schema);
-    int err = schema_compile(schema, &g, e);
-    assert_true(err == 0 || err == -EINVAL);
-    assert_true((g != NULL) == (err == 0) && (err == 0 || *e->message));
-    json_decref(schema);
-    return g;
-}
-
-static struct matcher *matcher_of(const char *schema)
-{
-    struct schema_error e;
-    struct grammar *g = compile(schema, &e);
-    struct matcher *m;
-
-    if (!g)
-        fail_msg("%s: %s", schema, e.message);
-    assert_int_equal(matcher_create(&m, g, trie), 0);
-    free(g);
-    return m;
-}
+#include "tests/server/grammar_help.h"
 
 /* `texts` in one string each, ended by NULL: first those that are accepted, then NULL, then those that are not. */
 struct row { const char *schema; const char *texts[12]; };
@@ -61,6 +30,10 @@ static void accepted_and_refused(void **state)
         { "{\"type\":\"number\",\"minimum\":0}", { "0.25", "1e5", "0", NULL, "-1", "00", "1.", ".5" } },
         { "{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}", { "\"ab\"", "\"\xc3\xa4\xf0\x9f\x98\x80\\n\"", NULL, "\"a\"",
         "\"abcd\"", "\"a\xc3\"" } },
+        { "{\"type\":\"string\",\"pattern\":\"^[a-z]+$\",\"minLength\":2,\"maxLength\":3}", { "\"ab\"", "\"abc\"", NULL, "\"a\"",
+        "\"abcd\"", "\"aB\"", "ab" } },
+        { "{\"pattern\":\"b|^x\"}", { "\"b\"", "\"abc\"", "\"x\\n\"", "\"\\\"b\"", "\"\xc3\xa4\\u0001b\"", NULL, "\"a\"", "\"ax\"",
+        "\"\"" } },
         { "{\"type\":[\"boolean\",\"null\"]}", { "true", "false", "null", NULL, "0", "\"null\"" } },
         { "{\"enum\":[\"red\",\"reddish\",3,null,[1,\"x\"]]}", { "\"red\"", "\"reddish\"", "3", "null", "[1,\"x\"]", NULL, "\"re\"",
         "4" } },
@@ -103,7 +76,8 @@ static void refused_schemas(void **state)
 {
     static const struct { const char *schema, *word; } rows[] = {
         { "{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}}}", "#/properties/a: the keyword \"not\"" },
-        { "{\"type\":\"string\",\"pattern\":\"^a+$\"}", "pattern" }, { "{\"uniqueItems\":true}", "uniqueItems" },
+        { "{\"type\":\"string\",\"pattern\":\"a(?=b)\"}", "#: pattern: position 1:" }, { "{\"pattern\":5}", "pattern" },
+        { "{\"pattern\":\"^a$\",\"minLength\":2}", "no text matches" }, { "{\"uniqueItems\":true}", "uniqueItems" },
         { "{\"type\":\"number\",\"maximum\":3}", "maximum" }, { "{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf" },
         { "{\"$ref\":\"#\"}", "itself" }, { "{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#\"}]}", "itself" },
         { "{\"$ref\":\"http://x/y\"}", "$ref" }, { "{\"$ref\":\"#/$defs/none\"}", "$ref" }, { "{\"$ref\":5}", "$ref" },
@@ -158,42 +132,44 @@ static void depth_is_bounded(void **state)
 static const char *const people = "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":40},"
     "\"age\":{\"type\":\"integer\"},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"bc\"]}}},\"required\":[\"name\"]}";
 
-static int32_t token_of(const char *text)
-{
-    for (size_t id = 0; id < trie->n_vocab; id++)
-        if (trie->offsets[id + 1] - trie->offsets[id] == strlen(text) &&
-            memcmp(trie->bytes + trie->offsets[id], text, strlen(text)) == 0)
-            return (int32_t)id;
-    fail_msg("no token %s", text);
-    return -1;
-}
-
-/* A token is allowed exactly if its bytes after the text so far are a beginning. */
+/* A token is allowed exactly if its bytes after the text so far are a beginning; a matcher without masks says the same of each. */
 static void masks_agree_with_bytes(void **state)
 {
     static const char either[] = "{\"anyOf\":[{\"type\":\"string\",\"maxLength\":3},{\"enum\":[\"abcdefgh\",\"the year\"]}]}";
-    static const struct { const char *schema, *prefix; } rows[] = {
-        { people, "" }, { people, "{" }, { people, "{\"" }, { people, "{\"name" }, { people, "{\"name\":" }, { people, "{\"name\":\"x" },
-        { people, "{\"name\":\"x\\" }, { people, "{\"name\":\"0123456789012345678901234567890123456" },
-        { people, "{\"name\":\"0123456789012345678901234567890123456789" }, { people, "{\"name\":\"x\",\"tags\":[\"b" },
-        { either, "\"" }, { either, "\"a" }, { either, "\"the" }, { either, "\"the " }, { NULL, "{\"a" }, { NULL, "{\"a\": [1, \"x" },
-        { "{\"type\":\"string\",\"minLength\":2}", "\"" }, { "{\"type\":\"string\",\"minLength\":2,\"maxLength\":4}", "\"" },
-        { "{\"additionalProperties\":true,\"properties\":{\"the\":{}}}", "{\"the" },
+    static const struct { const char *schema, *prefix; bool in_string; } rows[] = {
+        { people, "", false }, { people, "{", false }, { people, "{\"", false }, { people, "{\"name", false },
+        { people, "{\"name\":", false }, { people, "{\"name\":\"x", true }, { people, "{\"name\":\"x\\", false },
+        { people, "{\"name\":\"0123456789012345678901234567890123456", true },
+        { people, "{\"name\":\"0123456789012345678901234567890123456789", false }, { people, "{\"name\":\"x\",\"tags\":[\"b", false },
+        { either, "\"", true }, { either, "\"a", true }, { either, "\"the", false }, { either, "\"the ", false }, { NULL, "{\"a", true },
+        { NULL, "{\"a\": [1, \"x", true }, { "{\"type\":\"string\",\"minLength\":2}", "\"", true },
+        { "{\"type\":\"string\",\"minLength\":2,\"maxLength\":4}", "\"", true },
+        { "{\"additionalProperties\":true,\"properties\":{\"the\":{}}}", "{\"the", false },
     };
     const size_t words = matcher_mask_words(trie->n_vocab);
     uint64_t *mask = calloc(words, sizeof(*mask));
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct matcher *m = matcher_of(rows[i].schema);
-        struct matcher_place place = { 0 };
+        struct matcher *m = matcher_of(rows[i].schema), *unmasked = matcher_of(rows[i].schema);
+        struct matcher_place place = { 0 }, other = { 0 };
         int32_t tokens[64];
         size_t n = strlen(rows[i].prefix);
-        bool may_end;
+        bool may_end, takes, in_string;
         for (size_t k = 0; k < n; k++)
             tokens[k] = token_of((char[]){ rows[i].prefix[k], '\0' });
         assert_int_equal(matcher_allowed(m, &place, tokens, n, mask, &may_end), 0);
         assert_false(may_end);
+        assert_int_equal(matcher_in_string(unmasked, &other, tokens, n, &in_string), 0);
+        if (in_string != rows[i].in_string)
+            fail_msg("after %s: %d", rows[i].prefix, in_string);
+        for (int32_t id = -1; id <= (int32_t)trie->n_vocab; id++) {
+            const bool masked = id < 0 || (size_t)id == trie->n_vocab || !(mask[id >> 6] >> (id & 63) & 1);
+            assert_int_equal(matcher_takes(unmasked, &other, tokens, n, id, &takes), 0);
+            if (takes == masked)
+                fail_msg("after %s token %d: %d", rows[i].prefix, id, takes);
+        }
+        assert_int_equal(matcher_counts(unmasked).masks, 0);
         for (size_t t = 0; t < trie->n_nodes; t++) {
             for (size_t k = 0; k < trie->nodes[t].n_tokens; k++) {
                 char text[512];
@@ -207,6 +183,7 @@ static void masks_agree_with_bytes(void **state)
             }
         }
         matcher_destroy(m);
+        matcher_destroy(unmasked);
     }
     free(mask);
 }
@@ -296,27 +273,6 @@ static void tables_are_checked(void **state)
     matchers_free(&all);
     free(bytes);
     free(g);
-}
-
-static int open_vocabulary(void **state)
-{
-    struct gguf *g = NULL;
-    struct tokenizer *t = NULL;
-
-    (void)state;
-    log_set_level(LOG_ERROR);
-    if (gguf_open(&g, "tests/data/tokenizers/smollm/vocab.gguf") || tokenizer_open_gguf(&t, g) || token_trie_create(&trie, t))
-        return -1;
-    tokenizer_close(t);
-    gguf_close(g);
-    return 0;
-}
-
-static int close_vocabulary(void **state)
-{
-    (void)state;
-    token_trie_destroy(trie);
-    return 0;
 }
 
 int main(void)

@@ -68,6 +68,37 @@ static void test_there_and_back(void **state)
     free(back);
 }
 
+/* What is read can be written, and is read again: at the bounds of numbers, and with a name that has to be escaped. */
+static void test_bounds_there_and_back(void **state)
+{
+    static const double bounds[] = { 1e-9, 1.0000000001e-9, 999999999.9, 1e9 };
+    struct machine *m = malloc(sizeof(*m));
+
+    (void)state;
+    assert_non_null(m);
+    for (size_t i = 0; i < sizeof(bounds) / sizeof(*bounds); i++) {
+        struct buf text = { 0 };
+
+        *m = two_sockets_and_cxl();
+        snprintf(m->levels[0].isa, sizeof(m->levels[0].isa), "a\"\\\n");
+        machine_write(&text, m);
+        assert_int_equal(machine_parse(m, "m", text.data, text.len), 0);
+        assert_string_equal(m->levels[0].isa, "a\"\\\n");
+        const char *old = "\"all_reads_gb_per_s\": 500,", *at = strstr(text.data, old);
+        struct buf changed = { 0 };
+        assert_non_null(at);
+        buf_append(&changed, text.data, (size_t)(at - text.data));
+        buf_printf(&changed, "\"all_reads_gb_per_s\": %.17g,%s", bounds[i], at + strlen(old));
+        assert_int_equal(machine_parse(m, "m", changed.data, changed.len), 0);
+        text.len = 0;
+        machine_write(&text, m);
+        assert_int_equal(machine_parse(m, "m", text.data, text.len), 0);
+        buf_free(&text);
+        buf_free(&changed);
+    }
+    free(m);
+}
+
 /* The good file with `from` replaced by `to` must be refused with one line that holds the clue. */
 static void check_refused(const char *from, const char *to, const char *clue)
 {
@@ -179,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_bounds_there_and_back),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_files),

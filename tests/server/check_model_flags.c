@@ -61,6 +61,7 @@ static void check_defaults(void **state)
     assert_int_equal(o.activations, ACTIVATIONS_AUTO);
     assert_int_equal(o.gemm, GEMM_AUTO);
     assert_int_equal(o.kv_type, KV_BF16);
+    assert_int_equal(o.type, DTYPE_F32);
     assert_int_equal(o.n_ctx, 0);
     assert_int_equal(o.kv_bytes, 0);
     assert_false(o.allow_nonfinite);
@@ -89,6 +90,13 @@ static void check_given(void **state)
     assert_int_equal(apply(&o, "--gemm", "mkl", NULL), 2);
     assert_int_equal(apply(&o, "--allow-nonfinite", NULL), 0);
     assert_true(o.allow_nonfinite);
+    assert_int_equal(apply(&o, "--type", "q4_k", NULL), 0);
+    assert_int_equal(o.type, DTYPE_Q4_K);
+    assert_int_equal(apply(&o, "--type", "bf16", NULL), 0);
+    assert_int_equal(o.type, DTYPE_BF16);
+    assert_int_equal(apply(&o, "--type", "q6_k", NULL), 0);
+    assert_int_equal(o.type, DTYPE_Q6_K);
+    assert_int_equal(apply(&o, "--type", "q9", NULL), 2);
 }
 
 static void check_f32_implies_f32(void **state)
@@ -154,7 +162,7 @@ static void check_lacks(void **state)
 
 static void check_resolve(void **state)
 {
-    char folder[] = "/tmp/check_model_flags.XXXXXX", file[64], path[PATH_MAX];
+    char folder[] = "/tmp/check_model_flags.XXXXXX", file[64], slashes[64], path[PATH_MAX];
 
     (void)state;
     assert_non_null(mkdtemp(folder));
@@ -174,10 +182,13 @@ static void check_resolve(void **state)
     assert_int_equal(model_resolve("smollm", path, sizeof(path)), 1);
     assert_string_equal(last_line, "there is no model 'smollm': did you mean the preset smollm2?");
     assert_int_equal(model_resolve("no-such.gguf", path, sizeof(path)), 1);
-    assert_string_equal(last_line, "there is no model 'no-such.gguf': give the path of a .gguf file, or a preset (smollm2, gemma3-270m)");
+    assert_string_equal(last_line, "there is no model 'no-such.gguf': give the path of a .gguf file or of a Hugging Face folder, or a preset (smollm2, gemma3-270m)");
     assert_int_equal(model_resolve("", path, sizeof(path)), 1);
-    assert_int_equal(model_resolve(folder, path, sizeof(path)), 1);
-    assert_non_null(strstr(last_line, "is a folder: this version reads .gguf files"));
+    assert_int_equal(model_resolve(folder, path, sizeof(path)), 0);
+    assert_string_equal(path, folder);
+    snprintf(slashes, sizeof(slashes), "%s//", folder);         /* the last name of the path is the model's name */
+    assert_int_equal(model_resolve(slashes, path, sizeof(path)), 0);
+    assert_string_equal(path, folder);
     assert_int_equal(model_resolve(file, path, strlen(file)), 1);       /* no room for the NUL */
     assert_non_null(strstr(last_line, "too long"));
     assert_true(model_names_preset("gemma3-270m"));

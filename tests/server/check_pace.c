@@ -25,6 +25,21 @@ static void test_without_target(void **state)
     }
 }
 
+/* Where decodes alone take longer than the target, a target that stretches leaves prompts four times as much time. */
+static void test_target_that_stretches(void **state)
+{
+    (void)state;
+    struct pace p = { .target_ns = 20e6, .stretches = true, .most = 256 };
+
+    for (int i = 0; i < 100; i++) {
+        pace_observe(&p, 200, 0, machine_ns(200, 0));
+        pace_observe(&p, 200, 40, machine_ns(200, 40));
+    }
+    assert_in_range(pace_budget(&p, 200), 190, 210);    /* 50 ms of decodes, 1 ms a prompt token */
+    p.stretches = false;
+    assert_int_equal(pace_budget(&p, 200), PACE_LEAST);
+}
+
 static void test_nobody_waits(void **state)
 {
     (void)state;
@@ -90,6 +105,7 @@ static void test_follows_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_target_that_stretches),
         cmocka_unit_test(test_without_target), cmocka_unit_test(test_nobody_waits), cmocka_unit_test(test_long_prompt_among_decodes),
         cmocka_unit_test(test_hopeless_target), cmocka_unit_test(test_follows_changes),
     };

@@ -127,7 +127,7 @@ static void test_status_of_all(void **state)
         engines[i].status = (struct engine_status){ .state = ENGINE_READY, .load_bytes_done = 5, .load_bytes_total = 10,
                                                     .load_started_ns = 100 - i, .n_running = 1, .n_waiting = 2, .waiting_tokens = 30,
                                                     .n_ctx = 4096 - (uint32_t)i, .tokens_generated = 7, .tokens_prompt = 8,
-                                                    .preemptions = 1, .tokens_per_s = 1.5 };
+                                                    .preemptions = { 1, 2, 3 }, .tokens_per_s = 1.5 };
     replicas_status(&replicas, &s);
     assert_int_equal(s.state, ENGINE_READY);
     assert_int_equal(s.load_bytes_done, 15);
@@ -139,7 +139,8 @@ static void test_status_of_all(void **state)
     assert_int_equal(s.n_ctx, 4094);
     assert_int_equal(s.tokens_generated, 21);
     assert_int_equal(s.tokens_prompt, 24);
-    assert_int_equal(s.preemptions, 3);
+    assert_int_equal(s.preemptions[ENGINE_PARK], 3);
+    assert_int_equal(s.preemptions[ENGINE_RECOMPUTE], 9);
     assert_true(s.tokens_per_s == 4.5);
 }
 

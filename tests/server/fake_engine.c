@@ -29,6 +29,7 @@ struct engine {
     int load_error;                         /* before state leaves LOADING */
     _Atomic int state;
     atomic_uint n_running, n_waiting;
+    _Atomic uint64_t waiting_tokens;
     _Atomic uint64_t n_generated;
 };
 
@@ -106,6 +107,19 @@ static bool step(struct engine *e, struct fake_sequence *s)
         finish(e, s, s->r.sampling.seed == FAKE_FAILED ? ENGINE_FAILED : ENGINE_CORRUPTED);
         return false;
     }
+    if (s->r.pooling && !s->first_ns) {         /* one step to read, one for the vector, so that they occupy the batch */
+        s->first_ns = clock_now_ns();
+        return true;
+    }
+    if (s->r.pooling) {         /* of unit length; it tells the parity of the first token and of the number of tokens */
+        const float vector[] = { 0, s->r.tokens[0] % 2 ? 0.6f : -0.6f, s->r.n_prompt % 2 ? 0.8f : -0.8f };
+        event.type = ENGINE_EMBEDDING;
+        event.embedding = vector;
+        event.n_embedding = 3;
+        e->on_event(e->arg, &event);
+        finish(e, s, ENGINE_STOP);
+        return false;
+    }
     if (s->r.max_tokens) {
         const int32_t token = next_token(s);
         fill_logprobs(e, &s->r, token, &event);
@@ -144,6 +158,7 @@ static int ended(const struct engine *e, const struct fake_sequence *s)
 static void step_all(struct engine *e)
 {
     uint32_t n_running = 0, n_waiting = 0;
+    uint64_t waiting_tokens = 0;
 
     for (struct fake_sequence **at = &e->sequences; *at;) {
         struct fake_sequence *s = *at;
@@ -158,6 +173,7 @@ static void step_all(struct engine *e)
         if (alive) {
             n_running += s->running;
             n_waiting += !s->running;
+            waiting_tokens += s->running ? 0 : s->r.n_prompt;
             at = &s->next;
         } else {
             *at = s->next;
@@ -166,6 +182,7 @@ static void step_all(struct engine *e)
     }
     e->n_running = n_running;
     e->n_waiting = n_waiting;
+    e->waiting_tokens = waiting_tokens;
 }
 
 static void wait_ns(struct engine *e, uint64_t ns)
@@ -263,7 +280,7 @@ int engine_submit(struct engine *e, const struct engine_request *r)
 
     if (state != ENGINE_READY)
         return state == ENGINE_LOADING ? -EAGAIN : -ESHUTDOWN;
-    if (!r->n_prompt || (!r->max_tokens && !r->prompt_logprobs))
+    if (!r->n_prompt || (!r->max_tokens && !r->prompt_logprobs && !r->pooling))
         return -EINVAL;
     for (size_t i = 0; i < r->n_prompt; i++)
         if (r->tokens[i] < 0 || (uint32_t)r->tokens[i] >= e->o.n_vocab)
@@ -286,6 +303,7 @@ int engine_submit(struct engine *e, const struct engine_request *r)
         }
         *at = s;
         e->n_waiting++;
+        e->waiting_tokens += s->r.n_prompt;
         pthread_cond_broadcast(&e->changed);
     }
     pthread_mutex_unlock(&e->lock);
@@ -308,6 +326,7 @@ void engine_status(const struct engine *e, struct engine_status *out)
     *out = (struct engine_status){
         .state = (enum engine_state)e->state, .load_bytes_total = 1000, .load_bytes_done = e->state == ENGINE_LOADING ? 370 : 1000,
         .load_started_ns = 1, .n_running = e->n_running, .n_waiting = e->n_waiting, .n_ctx = e->o.n_ctx,
+        .waiting_tokens = e->waiting_tokens,
         .tokens_generated = e->n_generated,
     };
 }

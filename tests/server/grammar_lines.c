@@ -1,11 +1,13 @@
 /*
- * tests/server/grammar_lines.c - what schema.c makes of schemas, for scripts: which texts it accepts, and texts that it produces.
+ * tests/server/grammar_lines.c - what the compilers make of schemas, regular expressions and rules, for scripts: which texts a grammar
+ * accepts, and texts that it produces.
  *
  *   grammar_lines VOCABULARY.gguf < LINES
  *
- * A line "S schema" compiles it and answers "ok" or "refused REASON"; "T text" answers "yes", "part" (a beginning) or "no" for
- * the last schema; "G seed" answers a text drawn token by token from the masks, each allowed token with the same probability but the
- * end, which is taken as soon as it is allowed after 64 tokens; "?" and the text so far after 4000.
+ * A line "S schema" compiles it and answers "ok" or "refused REASON"; so do "R "regex"" and "E "rules"", JSON strings both. "T text" answers
+ * "yes", "part" (a beginning) or "no" for the last one, "J "text"" for the text in a JSON string; "G seed" answers a text drawn
+ * token by token from the masks, each allowed token with the same probability but the end, which is taken as soon as it is
+ * allowed after 64 tokens; "?" and the text so far after 4000.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +15,9 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "server/ebnf.h"
 #include "server/matcher.h"
+#include "server/regex.h"
 #include "server/schema.h"
 #include "weights/gguf.h"
 #include "weights/tokenizer.h"
@@ -23,24 +27,38 @@ enum { MOST_TOKENS = 4000, END_AFTER = 64 };
 static struct matcher *matcher;
 static struct token_trie *trie;
 
-static void read_schema(const char *text)
+static void read_grammar(char kind, const char *text)
 {
-    json_t *schema = json_loads(text, JSON_DECODE_ANY, NULL);
-    struct schema_error e;
+    json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
+    struct schema_error e = { "" };
+    struct pattern_error why = { 0, "" };
     struct grammar *g = NULL;
+    int err = 0;
 
     matcher_destroy(matcher);
     matcher = NULL;
-    if (!schema)
+    if (kind == 'S' && value)
+        err = schema_compile(value, &g, &e);
+    else if (kind == 'R' && value)
+        err = regex_compile(json_string_value(value), json_string_length(value), &g, &why);
+    else if (value)
+        err = ebnf_compile(json_string_value(value), json_string_length(value), &g, &why);
+    if (!value)
         puts("refused not JSON");
-    else if (schema_compile(schema, &g, &e))
-        printf("refused %s\n", e.message);
+    else if (err)
+        printf("refused %s\n", kind == 'S' ? e.message : why.message);
     else if (matcher_create(&matcher, g, trie))
         puts("refused no memory");
     else
         puts("ok");
     free(g);
-    json_decref(schema);
+    json_decref(value);
+}
+
+static void try_text(const char *text, size_t n)
+{
+    const int result = matcher_read_text(matcher, text, n);
+    puts(result == 0 ? "yes" : result == 1 ? "part" : result == -EINVAL ? "no" : "full");
 }
 
 static uint64_t next_random(uint64_t *random)
@@ -106,13 +124,16 @@ int main(int argc, char **argv)
         return 2;
     while (fgets(line, sizeof(line), stdin)) {
         line[strcspn(line, "\n")] = '\0';
-        if (line[0] == 'S') {
-            read_schema(line + 2);
+        if (strchr("SRE", line[0])) {
+            read_grammar(line[0], line + 2);
         } else if (!matcher) {
-            puts("no schema");
+            puts("no grammar");
         } else if (line[0] == 'T') {
-            int result = matcher_read_text(matcher, line + 2, strlen(line + 2));
-            puts(result == 0 ? "yes" : result == 1 ? "part" : result == -EINVAL ? "no" : "full");
+            try_text(line + 2, strlen(line + 2));
+        } else if (line[0] == 'J') {
+            json_t *text = json_loads(line + 2, JSON_DECODE_ANY, NULL);
+            try_text(json_string_value(text), json_string_length(text));
+            json_decref(text);
         } else {
             generate(strtoull(line + 2, NULL, 10));
         }

@@ -1,4 +1,5 @@
 """Bytes that no friendly client sends, over a raw socket. After each the server must answer the next one as if nothing had been."""
+import contextlib
 import json
 import socket
 import time
@@ -34,7 +35,7 @@ class Framing(ServerTest):
     HOST = b"Host: localhost"
     LENGTH = b"Content-Length: %d" % len(BODY)
 
-    def test_two_framings(self):
+    def test_H04_two_framings(self):
         chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
         for lines in ([self.LENGTH, b"Transfer-Encoding: chunked"], [b"Transfer-Encoding: chunked", self.LENGTH],
                       [b"Transfer-Encoding: chunked, gzip"], [b"Transfer-Encoding: identity"], [b"Transfer-Encoding: gzip, chunked"],
@@ -45,7 +46,7 @@ class Framing(ServerTest):
                 self.refused(reply, 400, "bad_request")
                 self.assertEqual(reply.headers["connection"].lower(), "close")
 
-    def test_lengths(self):
+    def test_H03_lengths(self):
         twice = [self.LENGTH, self.LENGTH]
         for lines, status in ((twice, 400), ([self.LENGTH, b"Content-Length: 5"], 400), ([b"Content-Length: -1"], 400),
                               ([b"Content-Length: 12abc"], 400), ([b"Content-Length: +5"], 400), ([b"Content-Length: 0x5"], 400),
@@ -55,7 +56,7 @@ class Framing(ServerTest):
                 # Some are refused by libmicrohttpd itself, with a body of its own: the status and the close count.
                 self.closed_after(post(self.HOST, *lines) + SECOND, status, 400)
 
-    def test_chunk_size_overflow(self):
+    def test_H04_chunk_size_overflow(self):
         self.closed_after(post(self.HOST, b"Transfer-Encoding: chunked", body=b"10000000000000000\r\nx\r\n0\r\n\r\n") + SECOND, 413, 400)
 
     def test_bad_chunks(self):
@@ -63,7 +64,7 @@ class Framing(ServerTest):
             with self.subTest(body=body):
                 self.closed_after(post(self.HOST, b"Transfer-Encoding: chunked", body=body) + SECOND, 400, None)
 
-    def test_bare_line_feeds_in_chunks(self):
+    def test_H04_bare_line_feeds_in_chunks(self):
         """Served or refused, then closed: the bytes behind are never a request."""
         body = b"%x\n%s\n0\n\n" % (len(BODY), BODY)
         self.closed_after(post(self.HOST, b"Transfer-Encoding: chunked", body=body) + SECOND, 200, 400, None)
@@ -73,7 +74,7 @@ class Framing(ServerTest):
         reply = self.closed_after(post(self.HOST, b"Transfer-Encoding: chunked", body=body) + SECOND, 200)
         self.assertEqual(reply.json()["choices"][0]["text"], "Hello world")
 
-    def test_host(self):
+    def test_H14_host(self):
         for lines, status, code in (([], 400, "bad_request"), ([self.HOST, self.HOST], 400, "bad_request"),
                                     ([self.HOST, b"Host: evil.example"], 400, "bad_request"),
                                     ([b"Host: evil.example"], 403, "host_not_allowed"), ([b"Host: localhost.evil.example"], 403, "host_not_allowed"),
@@ -84,18 +85,18 @@ class Framing(ServerTest):
         for host in ("localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:80"):
             self.assertEqual(self.server.request("GET", "/livez", headers={"Host": host}).status, 200)
 
-    def test_header_names_and_values(self):
+    def test_H05_header_names_and_values(self):
         for line in (b"X-A : b", b"X A: b", b"X-A: a\x01b", b"X-\xc3\xa4: b", b"X-A: a\x7fb", b"Content-Length : 5"):
             with self.subTest(line=line):
                 self.closed_after(post(self.HOST, self.LENGTH, line) + SECOND, 400, None)
 
-    def test_nul_in_header(self):
+    def test_H05_nul_in_header(self):
         """The value may end at the NUL; no harm may come of it."""
         with self.server.connect() as s:
             s.sendall(post(self.HOST, self.LENGTH, b"X-A: a\x00b", b"Connection: close"))
             self.assertIn(Reply(s).status, (200, 400, None))
 
-    def test_large_headers(self):
+    def test_H05_large_headers(self):
         for data, statuses in ((post(self.HOST, b"X-A: " + b"a" * 40000), (431,)), (post(self.HOST, b"X-A: " + b"a" * 70000), (431,)),
                                (post(self.HOST, *(b"X-%d: b" % i for i in range(10000))), (431,)),
                                (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", (414, 431))):
@@ -122,7 +123,7 @@ class Framing(ServerTest):
                 self.assertIn(Reply(s).status, statuses)
         self.assertEqual(self.server.request("GET", "/livez").status, 200)
 
-    def test_expect_continue(self):
+    def test_H06_expect_continue(self):
         """17 MiB announced: 413 at once, no 100. A body that fits gets its 100."""
         with self.server.connect() as s:
             s.sendall(post(self.HOST, b"Content-Length: %d" % (17 << 20), b"Expect: 100-continue", body=b""))
@@ -150,7 +151,7 @@ class Framing(ServerTest):
 
 
 class Limits(ServerTest):
-    settings = dict(header_s=1, body_s=2, idle_s=2, max_body=100000, max_connections=20)
+    settings = dict(header_s=1, body_s=2, idle_s=2, max_body=100000)
 
     def closes_within(self, s, seconds):
         s.settimeout(seconds)
@@ -159,7 +160,7 @@ class Limits(ServerTest):
             pass
         return time.monotonic() - started
 
-    def test_slow_headers(self):
+    def test_H01_slow_headers(self):
         """One byte now and then does not keep a connection: the deadline is absolute. Others are served meanwhile."""
         sockets = [self.server.connect() for _ in range(10)]
         started = time.monotonic()
@@ -176,12 +177,12 @@ class Limits(ServerTest):
             s.close()
         self.assertLess(time.monotonic() - started, 3)
 
-    def test_body_that_stops(self):
+    def test_H02_body_that_stops(self):
         with self.server.connect() as s:
             s.sendall(post(b"Host: localhost", b"Content-Length: 1000", body=b"{"))
             self.assertLess(self.closes_within(s, 6), 4)
 
-    def test_slow_body(self):
+    def test_H02_slow_body(self):
         started = time.monotonic()
         with self.server.connect() as s:
             s.sendall(post(b"Host: localhost", b"Content-Length: 1000", body=b"{"))
@@ -211,22 +212,37 @@ class Limits(ServerTest):
                 time.sleep(0.001)
         self.assertEqual(self.server.request("GET", "/livez").status, 200)
 
+
+class Crowd(ServerTest):
+    settings = dict(max_connections=20, header_s=60)        # silent ones are not closed meanwhile
+
+    def reply_of(self, status):
+        """The first reply with this status: connections are counted, and forgotten, by another thread than the one that accepts them."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with self.server.connect() as s:
+                    s.sendall(head("GET", "/livez"))
+                    reply = Reply(s)
+                if reply.status == status:
+                    return reply
+            except OSError:             # with TLS: too many still
+                pass
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+
     def test_connections_over_the_limit(self):
-        sockets = [self.server.connect() for _ in range(20)]
-        time.sleep(0.3)
-        with self.server.connect() as s:
-            s.sendall(head("GET", "/livez"))
-            self.refused(Reply(s), 503, "server_overloaded")
-        for s in sockets:
-            s.close()
-        time.sleep(0.3)
-        self.assertEqual(self.server.request("GET", "/livez").status, 200)
+        with contextlib.ExitStack() as crowd:
+            for _ in range(20):
+                crowd.enter_context(self.server.connect())
+            self.refused(self.reply_of(503), 503, "server_overloaded")
+        self.reply_of(200)
 
 
 class Bodies(ServerTest):
     settings = dict(n_ctx=512)
 
-    def test_not_json(self):
+    def test_H07_not_json(self):
         values = b"[" + b",".join([b"1.5"] * 200001) + b"]"
         for body, offset in ((b"", 0), (b"  ", 2), (b"{", 1), (b'{"a":1} x', 8), (b"\xef\xbb\xbf{}", 0), (b'{"a":NaN}', 5), (b'{"a":Infinity}', 5),
                              (b'{"a":-Infinity}', 6), (b'{"a":1e999}', None), (b'{"a":"\xff"}', 6), (b'{"a":"\xc0\xaf"}', 6), (b'{"a":"\xed\xa0\x80"}', 6),
@@ -241,11 +257,11 @@ class Bodies(ServerTest):
                 if offset is not None:
                     self.assertIn(f"(byte {offset})", error["message"])
 
-    def test_no_object(self):
+    def test_H07_no_object(self):
         for body in (b"null", b"[]", b"1", b'"a"', b"true", b" [1] "):
             self.refused(self.server.post("/v1/completions", body), 400, "invalid_value", None)
 
-    def test_a_million_keys(self):
+    def test_H07_a_million_keys(self):
         body = b"{" + b",".join(b'"k%d":1' % i for i in range(1000000)) + b"}"
         started = self.server.cpu_s()
         self.refused(self.server.post("/v1/completions", body), 400, "invalid_json")
@@ -267,7 +283,7 @@ class Bodies(ServerTest):
             spent.append(self.server.cpu_s() - started)
         self.assertLess(spent[1], 30 * spent[0] + 0.5)
 
-    def test_wrong_values(self):
+    def test_H09_wrong_values(self):
         for field, value in (("n", 10**9), ("n", 0), ("n", 1.5), ("n", True), ("n", "1"), ("best_of", 2), ("logprobs", 10**6), ("logprobs", -1),
                              ("stop", ["x"] * 10000), ("stop", ""), ("stop", ["a", ""]), ("stop", "x" * 257), ("stop", 5), ("stop", [1]),
                              ("logit_bias", {"49152": 1}), ("logit_bias", {"-1": 1}), ("logit_bias", {"01": 1}), ("logit_bias", {"x": 1}),
@@ -298,7 +314,7 @@ class Bodies(ServerTest):
         self.refused(self.server.post("/v1/completions", {"prompt": "a", "n": 2, "best_of": 1}), 400, "invalid_value", "best_of")
         self.refused(self.server.post("/v1/completions", {}), 400, "invalid_value", "prompt")
 
-    def test_null_is_absent(self):
+    def test_H08_null_is_absent(self):
         fields = ("n best_of logprobs stop logit_bias max_tokens seed top_p temperature top_k min_p presence_penalty frequency_penalty repetition_penalty "
                   "repeat_penalty min_tokens stop_token_ids stream stream_options echo timeout truncate_prompt_tokens cache_salt priority "
                   "sse_ping_interval suffix prompt_embeds modalities model ignore_eos response_format skip_special_tokens request_id grammar "
@@ -306,10 +322,9 @@ class Bodies(ServerTest):
         self.assertEqual(self.server.post("/v1/completions", {"prompt": "Hello", **dict.fromkeys(fields)}).status, 200)
 
     def test_not_built(self):
-        for field, value in (("grammar", "root ::= x"), ("structured_outputs", {"json": {}}), ("use_beam_search", True)):
-            self.refused(self.server.post("/v1/completions", {"prompt": "a", field: value}), 501, "not_supported", field)
+        self.refused(self.server.post("/v1/completions", {"prompt": "a", "use_beam_search": True}), 501, "not_supported", "use_beam_search")
 
-    def test_chat_values(self):
+    def test_H09_chat_values(self):
         def chat(**fields):
             return self.server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], **fields})
         for messages, param in ((None, "messages"), ([], "messages"), ({}, "messages"), ([1], "messages[0]"), ([{}], "messages[0].role"),
@@ -324,10 +339,7 @@ class Bodies(ServerTest):
             parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": url}}]
             self.refused(chat(messages=[{"role": "user", "content": parts}]), 400, "unsupported_content", "messages[0].content[1]")
         tool = {"type": "function", "function": {"name": "f"}}
-        self.refused(chat(tools=[tool]), 501, "not_supported", "tools")
         self.refused(chat(tools=[tool] * 129), 400, "invalid_value", "tools")
-        self.refused(chat(tool_choice="required"), 501, "not_supported", "tool_choice")
-        self.refused(chat(tool_choice="maybe"), 400, "invalid_value", "tool_choice")
         self.refused(chat(top_logprobs=3), 400, "invalid_value", "top_logprobs")
         self.refused(chat(logprobs=True, top_logprobs=-1), 400, "invalid_value", "top_logprobs")
         self.refused(chat(logprobs=True, top_logprobs=21), 400, "invalid_value", "top_logprobs")
@@ -339,6 +351,52 @@ class Bodies(ServerTest):
         self.refused(chat(max_completion_tokens=0), 400, "invalid_value", "max_completion_tokens")
         self.refused(chat(messages=[{"role": "user", "content": "word " * 2000}]), 400, "context_length_exceeded", "messages")
         self.assertEqual(chat(tools=[], tool_choice="auto", max_tokens=2).status, 200)
+
+    def test_tools(self):
+        def chat(**fields):
+            return self.server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2, **fields})
+        def tool(name="f", **fields):
+            return {"type": "function", "function": {"name": name, **fields}}
+        for tools, param in (({}, "tools"), ([5], "tools[0]"), ([tool(), {}], "tools[1].type"), ([{"type": "web_search"}], "tools[0].type"),
+                             ([{"type": "function"}], "tools[0].function"), ([{"type": "function", "function": []}], "tools[0].function"),
+                             ([{"type": "function", "function": {}}], "tools[0].function.name"), ([tool("a b")], "tools[0].function.name"),
+                             ([tool("")], "tools[0].function.name"), ([tool("x" * 65)], "tools[0].function.name"), ([tool(5)], "tools[0].function.name"),
+                             ([tool("f\n"), tool()], "tools[0].function.name"), ([tool(), tool("g"), tool()], "tools[2].function.name"),
+                             ([tool(description=5)], "tools[0].function.description"), ([tool(strict="yes")], "tools[0].function.strict"),
+                             ([tool(parameters=[])], "tools[0].function.parameters")):
+            with self.subTest(tools=tools):
+                self.refused(chat(tools=tools), 400, "invalid_value", param)
+                self.refused(self.server.post("/tokenize", {"messages": [{"role": "user", "content": "a"}], "tools": tools}), 400, "invalid_value", param)
+        deep = {"type": "object"}
+        for _ in range(40):
+            deep = {"type": "object", "properties": {"a": deep}}
+        for schema in ({"type": "string"}, {"anyOf": [{"type": "object"}]}, {"type": "object", "properties": {"a": {"multipleOf": 2}}},
+                       {"type": "object", "properties": {"a": {"$ref": "https://example.com/x"}}}, {"type": "object", "properties": 5},
+                       {"type": ["object", "null"]}, {"type": "object", "required": 5}):
+            with self.subTest(schema=schema):
+                self.refused(chat(tools=[tool("g"), tool(parameters=schema)]), 400, "invalid_schema", "tools[1].function.parameters")
+        self.assertEqual(chat(tools=[tool(parameters=deep)]).status, 400)
+        for choice, param in (("maybe", "tool_choice"), (5, "tool_choice"), ("required", "tool_choice"), ({}, "tool_choice.type"),
+                              ({"type": "function"}, "tool_choice.function.name"), ({"type": "allowed_tools"}, "tool_choice.type"),
+                              ({"type": "function", "function": {"name": "f"}}, "tool_choice.function.name")):
+            with self.subTest(choice=choice):
+                self.refused(chat(tool_choice=choice), 400, "invalid_value", param)
+        named = {"type": "function", "function": {"name": "g"}}
+        self.refused(chat(tools=[tool()], tool_choice=named), 400, "invalid_value", "tool_choice.function.name")
+        self.refused(chat(tools=[tool()], tool_choice="required", response_format={"type": "json_object"}), 400, "invalid_value", "tool_choice")
+        self.refused(chat(tools=[tool()], tool_choice="required", continue_final_message=True), 400, "invalid_value", "tool_choice")
+        self.refused(chat(tools=[tool()], parallel_tool_calls=1), 400, "invalid_value", "parallel_tool_calls")
+        many = [tool(f"f{i}", parameters={"type": "object", "properties": {"a": {"type": "string"}, "b": True}}) for i in range(128)]
+        for fields in (dict(tools=[tool(parameters=None, strict=None, description=None)]), dict(tools=many, truncate_prompt_tokens=9),
+                       dict(tools=many, tool_choice="required", truncate_prompt_tokens=9),
+                       dict(tools=[tool()], tool_choice="none"), dict(tool_choice="none"), dict(tools=None, tool_choice=None),
+                       dict(tools=[tool()], response_format={"type": "json_object"}), dict(tools=[tool("g")], tool_choice=named)):
+            reply = chat(**fields)
+            self.assertEqual(reply.status, 200, (str(fields)[:200], reply.body))
+        calls = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": [1"}}]
+        for history in ([{"role": "tool", "content": "x"}] * 2000, [{"role": "assistant", "content": None, "tool_calls": calls * 500}],
+                        [{"role": "tool", "tool_call_id": "c", "content": ""}, {"role": "tool", "content": "</tool_response>"}]):
+            self.assertIn(self.server.post("/apply-template", {"messages": history, "tools": [tool()]}).status, (200, 400))
 
     def test_form_content_type(self):
         """curl -d says so, and means JSON."""

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -16,12 +17,14 @@ PATIENCE_S = 30
 
 
 class Server:
-    def __init__(self, **settings):
+    def __init__(self, environment=None, **settings):
         self.log_file = tempfile.NamedTemporaryFile(mode="r", suffix=".log")
         with open(self.log_file.name, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([SERVER, VOCAB, *(f"{k}={v}" for k, v in settings.items())], stdin=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen([SERVER, VOCAB, *(f"{k}={v}" for k, v in settings.items())], stdin=subprocess.DEVNULL, stderr=log,
+                                            env={**os.environ, **(environment or {})})
         self.port = None
-        self.wait_for("listening on http://127.0.0.1:(\\d+)\n" if not settings.get("load_ms") else None)
+        self.tls = not_verifying() if "certificate" in settings else None
+        self.wait_for("listening on https?://127.0.0.1:(\\d+)\n" if not settings.get("load_ms") else None)
 
     def wait_for(self, pattern):
         """Until the log says it. None: until the port is known although nothing is ready (the socket listens while loading)."""
@@ -78,8 +81,17 @@ class Server:
             fields = f.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+    def connect_plain(self, receive_bytes=None):
+        s = socket.socket()
+        if receive_bytes:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        s.settimeout(PATIENCE_S)
+        s.connect(("127.0.0.1", self.port))
+        return s
+
+    def connect(self, receive_bytes=None):
+        s = self.connect_plain(receive_bytes)
+        return self.tls.wrap_socket(s, server_hostname="localhost") if self.tls else s
 
     def running(self):
         """(running, waiting) sequences of the engine."""
@@ -103,6 +115,49 @@ class Server:
 
     def post(self, path, body, headers=None):
         return self.request("POST", path, body, headers)
+
+
+def not_verifying():
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+CA = """[ca]
+default_ca = a
+[a]
+database = {0}/index
+rand_serial = yes
+new_certs_dir = {0}
+default_md = sha256
+policy = p
+[p]
+commonName = supplied
+"""
+
+
+class Certificate:
+    """A certificate that signs itself, and its key, in files of a folder of its own."""
+
+    def __init__(self, name="localhost", expired=False):
+        self.folder = tempfile.TemporaryDirectory(prefix="fourway-certificate-")
+        at = self.folder.name
+        self.path, self.key_path = at + "/cert.pem", at + "/key.pem"
+        with open(at + "/ca", "w", encoding="ascii") as ca, open(at + "/index", "w", encoding="ascii"):
+            ca.write(CA.format(at))
+        since, until = ("20200101000000Z", "20200201000000Z") if expired else ("20200101000000Z", "20491231000000Z")
+        for command in (["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", self.key_path,
+                         "-out", at + "/request", "-subj", "/CN=" + name],
+                        ["ca", "-selfsign", "-batch", "-notext", "-config", at + "/ca", "-keyfile", self.key_path, "-in", at + "/request",
+                         "-out", self.path, "-startdate", since, "-enddate", until]):
+            subprocess.run(["openssl", *command], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+    def settings(self):
+        return dict(certificate=self.path, certificate_key=self.key_path)
+
+    def close(self):
+        self.folder.cleanup()
 
 
 def head(method, path, body=None, headers=None):

@@ -10,15 +10,17 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "server/http_tls.h"
 #include "server/serve.h"
 #include "tests/server/fake_engine.h"
 #include "server/batcher.h"
 
 static struct settings {
     double step_ms, load_ms, header_s, body_s, idle_s, drain_s, queue_s, ping_s;
-    double max_body, max_connections, max_running, max_waiting, n_ctx, load_fails, any_model, vllm;
-    const char *keys, *template_file, *origin;
-} settings = { .step_ms = 1, .drain_s = 10, .max_running = 8, .max_waiting = 64, .n_ctx = 2048 };
+    double max_body, max_connections, max_running, max_waiting, n_ctx, load_fails, any_model, vllm, no_embeddings, think_is_text, both_reasoning;
+    double key_limit, request_s, max_tokens;
+    const char *keys, *template_file, *origin, *host, *certificate, *certificate_key;
+} settings = { .step_ms = 1, .drain_s = 10, .max_running = 8, .max_waiting = 64, .n_ctx = 2048, .key_limit = KEYS_DEFAULT_LIMIT };
 
 static const struct { const char *name; double *number; const char **text; } names[] = {
     { "step_ms", &settings.step_ms, NULL }, { "load_ms", &settings.load_ms, NULL }, { "header_s", &settings.header_s, NULL },
@@ -26,8 +28,13 @@ static const struct { const char *name; double *number; const char **text; } nam
     { "queue_s", &settings.queue_s, NULL }, { "ping_s", &settings.ping_s, NULL }, { "max_body", &settings.max_body, NULL },
     { "max_connections", &settings.max_connections, NULL }, { "max_running", &settings.max_running, NULL },
     { "max_waiting", &settings.max_waiting, NULL }, { "n_ctx", &settings.n_ctx, NULL }, { "load_fails", &settings.load_fails, NULL },
-    { "any_model", &settings.any_model, NULL }, { "vllm", &settings.vllm, NULL }, { "keys", NULL, &settings.keys }, { "template", NULL, &settings.template_file },
-    { "origin", NULL, &settings.origin },
+    { "think_is_text", &settings.think_is_text, NULL }, { "both_reasoning", &settings.both_reasoning, NULL },
+    { "no_embeddings", &settings.no_embeddings, NULL },
+    { "any_model", &settings.any_model, NULL }, { "vllm", &settings.vllm, NULL }, { "keys", NULL, &settings.keys },
+    { "template", NULL, &settings.template_file },
+    { "origin", NULL, &settings.origin }, { "host", NULL, &settings.host }, { "certificate", NULL, &settings.certificate },
+    { "certificate_key", NULL, &settings.certificate_key }, { "key_limit", &settings.key_limit, NULL },
+    { "request_s", &settings.request_s, NULL }, { "max_tokens", &settings.max_tokens, NULL },
 };
 
 static void read_arguments(int argc, char **argv)
@@ -51,8 +58,22 @@ static void read_arguments(int argc, char **argv)
     }
 }
 
-static void on_ready(void *front)
+static struct keys *keys;
+static struct http_tls *tls;
+static struct front *front;
+
+static void on_reload(void *arg)
 {
+    (void)arg;
+    if (keys && keys_reload(keys) == 0)
+        log_info("keys read again");
+    if (tls && http_tls_reload(tls) == 0)
+        log_info("certificate read again");
+}
+
+static void on_ready(void *arg)
+{
+    (void)arg;
     const struct front_facts facts = { .isa = "scalar", .arch = "llama", .quant = "q4_1", .n_nodes = 1, .nodes = { { 0, 10e9 } }, .n_vocab = 49152, .n_ctx_train = 2048, .n_embd = 576, .n_params = 1,
                                        .file_bytes = 1 };
 
@@ -84,26 +105,33 @@ int main(int argc, char **argv)
     struct tokenizer *t = NULL;
     struct chat_template *chat = NULL;
     struct template_error why;
-    struct http_keys *keys = NULL;
-    struct front *front = NULL;
     struct http *http = NULL;
-    int status = 1;
+    struct engine *engine = NULL;
+    int status = 2;
 
     read_arguments(argc, argv);
     log_set_format(LOG_TEXT);
     serve_prepare_signals();
     char *source = template_source();
     if (argc < 2 || gguf_open(&g, argv[1]) || tokenizer_open_gguf(&t, g) || chat_template_compile(&chat, source, strlen(source), &why) ||
-        (settings.keys && http_keys_read(&keys, settings.keys)))
-        return 2;
+        (settings.keys && keys_open(&keys, settings.keys, (unsigned)settings.key_limit)) ||
+        (settings.certificate && http_tls_open(&tls, settings.certificate, settings.certificate_key)))
+        goto end;
+    status = 1;
     const struct front_options o = {
         .model = { .names = model_names, .n_names = 2, .accept_any_model = settings.any_model > 0, .tokenizer = t, .chat_template = chat,
+                   .pooling = settings.no_embeddings > 0 ? POOLING_NONE : POOLING_LAST,
+                   .template_knows_tools = tool_template_knows_tools(source), .tool_syntax = tool_syntax_find(TOOL_FORMAT_AUTO, source),
+                   .think = think_markers_find(source), .think_is_text = settings.think_is_text > 0,
+                   .both_reasoning_fields = settings.both_reasoning > 0,
                    .sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 } },
-        .template_source = source, .created = 1760000000, .max_waiting = (size_t)settings.max_waiting, .n_keys = http_keys_count(keys),
-        .queue_s = settings.queue_s, .ping_s = settings.ping_s, .metrics_vllm = settings.vllm > 0,
+        .template_source = source, .created = 1760000000, .max_waiting = (size_t)settings.max_waiting,
+        .keys = keys, .max_waiting_tokens = (uint64_t)settings.max_tokens,
+        .queue_s = settings.queue_s, .request_s = settings.request_s, .ping_s = settings.ping_s, .metrics_vllm = settings.vllm > 0,
     };
     struct http_options h = {
-        .host = "127.0.0.1", .keys = keys, .header_s = settings.header_s, .body_s = settings.body_s, .idle_s = settings.idle_s,
+        .host = "127.0.0.1", .tls = tls, .hosts = &settings.host, .n_hosts = settings.host != NULL,
+        .header_s = settings.header_s, .body_s = settings.body_s, .idle_s = settings.idle_s,
         .max_body = (size_t)settings.max_body, .max_connections = (size_t)settings.max_connections, .origins = &settings.origin,
         .n_origins = settings.origin != NULL,
     };
@@ -113,7 +141,6 @@ int main(int argc, char **argv)
         .max_waiting = (uint32_t)settings.max_waiting,
     };
     struct replicas replicas = { 0 };
-    struct engine *engine = NULL;
     if (front_create(&front, &o) == 0) {
         front_serve(front, &h);
         if (http_open(&http, &h) == 0)
@@ -123,13 +150,15 @@ int main(int argc, char **argv)
         replicas.engine[replicas.n++] = engine;
         front_set_replicas(front, &replicas);
         struct serve s = { .front = front, .http = http, .replicas = &replicas, .drain_s = settings.drain_s, .on_ready = on_ready,
-                           .arg = front };
+                           .on_reload = on_reload };
         status = serve_run(&s);
     }
+end:
     engine_destroy(engine);
     front_destroy(front);
     http_close(http);
-    http_keys_free(keys);
+    keys_close(keys);
+    http_tls_close(tls);
     chat_template_free(chat);
     tokenizer_close(t);
     gguf_close(g);

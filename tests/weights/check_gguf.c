@@ -277,9 +277,10 @@ static void check_quote(void **state)
 /* Tensors of several types one after the other: offsets, sizes, bytes, and reads that stay inside. */
 static void check_tensors(uint32_t version, uint64_t alignment)
 {
-    static const uint64_t shapes[][4] = { { 3 }, { 32, 5 }, { 256, 2, 2 }, { 2, 2, 2, 2 }, { 64 } };
+    static const uint64_t shapes[][4] = { { 3 }, { 32, 5 }, { 256, 2, 2 }, { 2, 2, 2, 2 }, { 64 }, { 96 }, { 256, 2 } };
     static const struct { enum dtype type; uint32_t n_dims; uint64_t bytes; } kinds[] = {
         { DTYPE_F32, 1, 12 }, { DTYPE_Q4_0, 2, 90 }, { DTYPE_Q6_K, 3, 840 }, { DTYPE_BF16, 4, 32 }, { DTYPE_Q8_0, 1, 68 },
+        { DTYPE_MXFP4, 1, 51 }, { DTYPE_IQ4_XS, 2, 272 },
     };
     enum { N = sizeof(kinds) / sizeof(kinds[0]) };
     unsigned char data[1024], got[1024];
@@ -509,7 +510,7 @@ static void check_not_a_file(void **state)
 {
     static const struct { const char *path; int err; const char *says; } paths[] = {
         { "/nonexistent/model.gguf", -ENOENT, "/nonexistent/model.gguf: cannot open: No such file or directory" },
-        { "/", -EISDIR, "/: cannot open: Is a directory" },
+        { "/", -EINVAL, "/: not a model: a folder needs config.json, as Hugging Face models have it" },
         { "/dev/zero", -EINVAL, "/dev/zero: not a regular file" },
         { "", -ENOENT, ": cannot open: No such file or directory" },
     };

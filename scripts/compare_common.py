@@ -1,4 +1,5 @@
 """compare_common: what the comparisons share: commands with one clear line when they fail, models, our build, llama.cpp's build."""
+import importlib.util
 import json
 import os
 import shutil
@@ -37,6 +38,26 @@ def find_model(name):
     if Path(name).is_file():
         return Path(name).resolve()
     return Path(command([ROOT / "scripts/get-model", name]).split()[-1])
+
+
+def write_synthetic(out, shape, quant, *options):
+    """A model with random weights at `out`, unless it is there. Its writer needs gguf and numpy: this Python's, or installed once."""
+    if out.exists():
+        return
+    python = sys.executable
+    if any(importlib.util.find_spec(name) is None for name in ("gguf", "numpy")):
+        python = CACHE / "synthetic/venv/bin/python"
+        if not python.exists():
+            say("installing gguf and numpy, for the model's writer, into ~/.cache/fourway/synthetic/venv")
+            command([sys.executable, "-m", "venv", python.parent.parent])
+            command([python, "-m", "pip", "install", "--quiet", "gguf==0.19.0", "numpy"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    try:
+        command([python, ROOT / "scripts/synthetic_model.py", shape, quant, find_model("smollm2"), part, *options])
+        part.rename(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def build_fourway():
@@ -93,8 +114,8 @@ def llama_programs(names):
     if not all((build / "bin" / name).exists() for name in names):
         say("building llama.cpp, once (10 minutes on 2 cores)")
         command(["cmake", "-S", sources, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
-                 "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF",
-                 "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF", *compiler])
+                 "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_UI=OFF",
+                 "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF", *compiler])
         command(["cmake", "--build", build, "--target", *names])
     return build / "bin", (sources / "FROM").read_text().strip()
 

@@ -22,6 +22,12 @@ enum isa cpu_best_isa(void);
  */
 const char *cpu_isa_lack(enum isa level, bool *refused);
 
+/* A line of weights that meet one token is better asked for once than for two caches in turn (matmul_internal.h has the figures). */
+static inline bool cpu_prefetches_once(void)
+{
+    return __builtin_cpu_is("amd");
+}
+
 const char *isa_name(enum isa level);
 
 /* false when `name` is no level. */

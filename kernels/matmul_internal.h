@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cpu.h"
 #include "kernels/kernels_internal.h"
 
 /* How weights of a type are read, and what a block adds to a sum besides its dot. A constant wherever it is used. */
@@ -38,9 +39,22 @@ INLINE float scaled_sum_half(const struct q8_block *x, int part)
  *     Zen 5 (reads 43), into L1 alone           4 KiB 42, 40, 33, 22; 6 KiB 43, 42, 38, 25; 8 KiB 41, 41, 40, 25; 12 KiB 40, 39, 40, 21
  *     Xeon of the 5th generation (reads 17.5)   none 10.2, 8.8, 7.3, 6.2; L1 at 8 KiB 14.8, 14.4, 13.5, 10.8; L1 at 2 KiB 13.9, 12.5, 10.9,
  *                                               9.5; L2 at 8 KiB 16.1, 15.2, 14.0, 11.9; L2 at 8 and L1 at 2 KiB 17.4, 16.9, 14.4, 10.5
- * Zen 4, whole decode steps of 1B Q4_0 and SmolLM2 Q4_1, batch 1 and 8: both and L1 alone at 8 KiB alike. Zen 5 with both: not measured.
+ * Where memory is fast for a core, the second prefetch of every line costs an AMD processor more than it brings one token. Zen 4, avx512, two
+ * threads (reads 57 to 61), one token of Q4_0, Q8_0, Q4_K, Q5_K, Q6_K:
+ *     both 45, 49, 46, 51, 47; L1 alone at 4 KiB 61, 58, 56, 56, 50; at 6 KiB 61, 55, 56, 58, 54; at 8 KiB 58, 55, 55, 58, 54
+ *     two tokens: both 49, 44, 55, 56, 55; L1 alone at 4 KiB 54, 54, 50, 51, 49
  */
-enum { PREFETCH_L2_BYTES = 8192, PREFETCH_L1_BYTES = 2048 };
+enum {
+    PREFETCH_L2_BYTES = 8192, PREFETCH_L1_BYTES = 2048,
+    PREFETCH_L1_TOKENS = 7,             /* the activations of more fill L1: weights come into L2 only */
+    PREFETCH_ONCE_BYTES = 6144,         /* AMD, one token: into L1 alone */
+};
+
+INLINE void prefetch_weights_l1(const uint8_t *w, size_t offset, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch(prefetch_address(w, offset + i), _MM_HINT_T0);
+}
 
 /* The lines of w[offset .. offset + bytes - 1] into L2 only: where activations of many tokens fill L1 (Zen 4, Q8_0, eight tokens: 200 to
  * 300 GOP/s). */
@@ -54,8 +68,18 @@ INLINE void prefetch_weights_l2(const uint8_t *w, size_t offset, size_t bytes)
 INLINE void prefetch_weights(const uint8_t *w, size_t offset, size_t bytes)
 {
     prefetch_weights_l2(w, offset + PREFETCH_L2_BYTES, bytes);
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch(prefetch_address(w, offset + PREFETCH_L1_BYTES + i), _MM_HINT_T0);
+    prefetch_weights_l1(w, offset + PREFETCH_L1_BYTES, bytes);
+}
+
+/* What is due when w[offset .. offset + bytes - 1] is about to meet a tile of tokens. once: cpu_prefetches_once(). */
+INLINE void prefetch_for_tile(const uint8_t *w, size_t offset, size_t bytes, const size_t tokens, bool once)
+{
+    if (tokens == 1 && once)
+        prefetch_weights_l1(w, offset + PREFETCH_ONCE_BYTES, bytes);
+    else if (tokens <= PREFETCH_L1_TOKENS)
+        prefetch_weights(w, offset, bytes);
+    else
+        prefetch_weights_l2(w, offset + PREFETCH_L2_BYTES, bytes);
 }
 
 #endif

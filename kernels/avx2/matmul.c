@@ -11,7 +11,6 @@
 
 enum {
     TILE = 32,                  /* tokens that share one unpacking of a block */
-    PREFETCH_L1_TOKENS = 7,
     CACHED_BYTES = 1 << 19,     /* activations that stay in the second-level cache */
 };
 
@@ -25,6 +24,7 @@ struct piece {
     float *y;
     size_t y_stride;
     bool first;                         /* the sums start at zero, not at y */
+    bool prefetch_once;
 };
 
 /* sum + the dot of n groups: 4, or 8 for types of one scale a block. */
@@ -77,25 +77,16 @@ INLINE __m256 add_block(__m256 acc, const struct format *f, const struct block *
     return f->minima ? _mm256_fmadd_ps(w->min[0], _mm256_set1_ps(x->scaled_sum), acc) : acc;
 }
 
-INLINE void prefetch_block(const struct format *f, const struct piece *p, size_t b)
-{
-    const size_t bytes = f->panel_block / f->blocks;
-
-    if (p->tokens <= PREFETCH_L1_TOKENS)
-        prefetch_weights(p->w, b * bytes, bytes);
-    else
-        prefetch_weights_l2(p->w, b * bytes + PREFETCH_L2_BYTES, bytes);
-}
-
 INLINE void tile(const struct piece *p, const struct format *f)
 {
+    const size_t block_bytes = f->panel_block / f->blocks;
     __m256 acc[TILE][2];
 
     for (size_t t = 0; t < p->tokens; t++)
         for (size_t half_panel = 0; half_panel < 2; half_panel++)
             acc[t][half_panel] = p->first ? _mm256_setzero_ps() : _mm256_loadu_ps(p->y + t * p->y_stride + 8 * half_panel);
     for (size_t b = 0; b < p->n_blocks; b++) {
-        prefetch_block(f, p, b);
+        prefetch_for_tile(p->w, b * block_bytes, block_bytes, p->tokens, p->prefetch_once);
         for (size_t half_panel = 0; half_panel < 2; half_panel++) {
             const struct block w = f->load(p->w, b, half_panel);
             const uint8_t *x = p->x + b * sizeof(struct q8_block);
@@ -125,6 +116,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
     if (a->m == 0)
         return;
     const size_t chunk = chunk_blocks(a->m);
+    const bool once = cpu_prefetches_once();
     for (size_t b = 0; b < n_blocks; b += chunk) {
         for (size_t i = 0; i < a->n_panels; i++) {
             for (size_t t = 0; t < a->m; t += TILE) {
@@ -134,6 +126,7 @@ INLINE void multiply(const struct matmul_args *a, const struct format *f)
                     .n_blocks = n_blocks - b < chunk ? n_blocks - b : chunk,
                     .x = (const uint8_t *)a->x + t * a->x_stride + b * sizeof(struct q8_block), .x_stride = a->x_stride,
                     .y = a->y + t * a->y_stride + PANEL_ROWS * i, .y_stride = a->y_stride, .first = b == 0,
+                    .prefetch_once = once,
                 };
                 tile(&p, f);
             }

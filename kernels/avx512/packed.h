@@ -14,7 +14,6 @@
 enum {
     PACKED_TOKENS = 16,         /* of a tile: 16 sums, 8 registers of quants, scales and temporaries fit in 32 registers */
     PACKED_CHUNK_BLOCKS = 64,   /* of a panel that several tiles pass: 18 to 35 KiB */
-    PREFETCH_L1_TOKENS = 7,     /* the activations of more fill L1 */
 };
 
 INLINE __m512i dots(__m512i sum, const __m512i *q, const int8_t *x, int n)
@@ -64,6 +63,7 @@ struct packed_piece {
     float *y;
     size_t y_stride;
     bool first;                         /* the sums start at zero, not at y */
+    bool prefetch_once;
 };
 
 INLINE void packed_tile(const struct packed_piece *p, const struct format *f, const size_t tokens)
@@ -77,10 +77,7 @@ INLINE void packed_tile(const struct packed_piece *p, const struct format *f, co
         acc[t] = p->first ? _mm512_setzero_ps() : _mm512_loadu_ps(p->y + t * p->y_stride);
     for (size_t b = 0; b < p->n_blocks; b++, x += sizeof(struct q8_block)) {
         const struct block w = f->load(p->w, b);
-        if (tokens <= PREFETCH_L1_TOKENS)
-            prefetch_weights(p->w, b * block_bytes, block_bytes);
-        else
-            prefetch_weights_l2(p->w, b * block_bytes + PREFETCH_L2_BYTES, block_bytes);
+        prefetch_for_tile(p->w, b * block_bytes, block_bytes, tokens, p->prefetch_once);
 #pragma GCC unroll 16
         for (size_t t = 0; t < tokens; t++)
             acc[t] = add_block(acc[t], f, &w, (const struct q8_block *)(x + t * p->x_stride));
@@ -105,12 +102,14 @@ INLINE void multiply_packed(const struct matmul_args *a, const struct format *f)
 {
     const size_t n_blocks = a->k / 32, panel_bytes = n_blocks / f->blocks * f->panel_block;
     const size_t chunk = packed_tile_tokens(a->m) == a->m ? n_blocks : PACKED_CHUNK_BLOCKS;
+    const bool once = cpu_prefetches_once();
 
     for (size_t i = 0; i < a->n_panels; i++) {
         for (size_t b = 0; b < n_blocks; b += chunk) {
             struct packed_piece p = {
                 .w = (const uint8_t *)a->w + i * panel_bytes + b / f->blocks * f->panel_block,
                 .n_blocks = n_blocks - b < chunk ? n_blocks - b : chunk, .x_stride = a->x_stride, .y_stride = a->y_stride, .first = b == 0,
+                .prefetch_once = once,
             };
             for (size_t t = 0, tokens; t < a->m; t += tokens) {
                 tokens = packed_tile_tokens(a->m - t);

@@ -1,5 +1,6 @@
 /*
- * check_load.c - files with weights that are no numbers, tensors at any alignment, more workers than rows, and the bytes of each KV type.
+ * check_load.c - files with weights that are no numbers, matrices of another shape, tensors at any alignment, more workers than rows, and the
+ * bytes of each KV type.
  *
  * The models are tiny ones, damaged in place. What must not be damaged is compared with the whole file's: the events of a request.
  */
@@ -139,6 +140,33 @@ static void denormals_are_numbers(void **state)
     assert_int_equal(try_open(g, false), 0);
     assert_string_equal(said, "");
     gguf_close(g);
+}
+
+/* A file in which a tensor has these dimensions instead of its own. */
+static void check_shape(enum tiny_kind kind, const char *name, const uint64_t ne[3], const char *error)
+{
+    tiny_model_write(path, kind);
+    struct gguf *g = reopen();
+    struct gguf_tensor *t = (struct gguf_tensor *)gguf_find_tensor(g, name);
+
+    assert_non_null(t);
+    t->n_dims = ne[2] > 1 ? 3 : 2;
+    memcpy(t->ne, ne, 3 * sizeof(*ne));
+    assert_int_equal(try_open(g, false), -EINVAL);
+    assert_non_null(strstr(said, error));
+    assert_non_null(strstr(said, name));
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+    gguf_close(g);
+}
+
+static void matrices_of_another_shape_are_refused(void **state)
+{
+    (void)state;
+    check_shape(TINY_LLAMA, "blk.1.attn_k.weight", (uint64_t[]){ 128, 256, 1 }, "is {128, 256}, expected {256, 128}");
+    check_shape(TINY_LLAMA, "blk.1.attn_k.weight", (uint64_t[]){ 256, 128, 2 }, "is a stack of 2 x 1 matrices, expected 1");
+    check_shape(TINY_LLAMA, "token_embd.weight", (uint64_t[]){ 256, 600, 3 }, "has no shape {embedding_length, vocabulary}");
+    check_shape(TINY_EXPERTS, "blk.0.ffn_down_exps.weight", (uint64_t[]){ 256, 256, 7 }, "has 3 dimensions, the last 7, expected 3 and");
+    check_shape(TINY_EXPERTS, "blk.0.ffn_down_exps.weight", (uint64_t[]){ 256, 256, 1 }, "has 2 dimensions, the last 256, expected 3 and");
 }
 
 /* Events of up to 4 requests. */
@@ -351,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_that_are_no_numbers_are_refused),
         cmocka_unit_test(denormals_are_numbers),
+        cmocka_unit_test(matrices_of_another_shape_are_refused),
         cmocka_unit_test(only_requests_that_meet_a_nan_fail),
         cmocka_unit_test(neither_workers_without_rows_nor_alignment_show),
         cmocka_unit_test(another_type_is_made_while_loading),

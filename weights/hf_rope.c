@@ -132,7 +132,7 @@ static void put_yarn(struct hf_config *c, const json_t *scaling)
 static struct gguf_string type_of(struct hf_config *c, const json_t *scaling)
 {
     struct gguf_string type = { "default", 7 };
-    int err = hf_get_string(&c->file, scaling, "rope_type", &type);
+    int err = c->failed ? 0 : hf_get_string(&c->file, scaling, "rope_type", &type);
 
     if (err == -ENOENT)
         err = hf_get_string(&c->file, scaling, "type", &type);

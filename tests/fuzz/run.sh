@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds the fuzz targets with clang and the address and undefined-behaviour sanitizers, and runs each for its share of
-# FOURWAY_FUZZ_SECONDS (default 300, shared evenly), one on each core.
+# FOURWAY_FUZZ_SECONDS, shared evenly, one on each core. Without it: 300 s, always from the same seed, so that the tests of a change
+# judge that change and not a new draw; with it, from a seed that the log tells.
 #
 #   tests/fuzz/run.sh [BUILD] [TARGET ...]      BUILD: build/fuzz; TARGET: gguf ... (all)
 #
@@ -9,6 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${FOURWAY_FUZZ_SECONDS:-300}
+seed=$([ -n "${FOURWAY_FUZZ_SECONDS-}" ] && echo 0 || echo 1)       # 0: libFuzzer draws one
 build=${1:-build/fuzz}
 [ $# -eq 0 ] || shift
 
@@ -43,7 +45,7 @@ mkdir -p "$build/crashes"
 run_target() {
     local name=$1 log=$build/$1.log
     mkdir -p "$build/corpus/$name"
-    if "$build/tests/fuzz/fuzz_$name" -max_total_time="$share" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -use_value_profile=1 \
+    if "$build/tests/fuzz/fuzz_$name" -seed="$seed" -max_total_time="$share" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -use_value_profile=1 \
            -print_final_stats=1 -artifact_prefix="$build/crashes/$name-" "$build/corpus/$name" "tests/fuzz/corpus/$name" \
            >"$log" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

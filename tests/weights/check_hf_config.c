@@ -315,6 +315,7 @@ static void check_refused(void **state)
         { DEEPSEEK("kimi_k2", LATENT ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2}"),
           "RoPE scaling \"yarn\" without \"mscale_all_dim\"" },
         { DEEPSEEK("deepseek_v3", LATENT ",\"num_nextn_predict_layers\":-1"), "\"num_nextn_predict_layers\" is -1, expected 0..16" },
+        { LLAMA(",\"partial_rotary_factor\":7,\"rope_scaling\":{\"type\":[1]}"), "\"partial_rotary_factor\" is 7, expected 0..1" },
         { LLAMA(",\"rope_scaling\":\"yarn\""), "\"rope_scaling\" is no object" },
         { LLAMA(",\"rope_parameters\":{\"full_attention\":[2]}"), "\"rope_parameters\" is no object" },
         { DEEPSEEK("deepseek_v2", LATENT ",\"topk_method\":\"noaux_tc\""), "only \"greedy\" and \"group_limited_greedy\"" },

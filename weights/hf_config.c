@@ -45,47 +45,68 @@ bool hf_text_is(struct gguf_string text, const char *expected)
     return text.len == strlen(expected) && !memcmp(text.data, expected, text.len);
 }
 
-struct gguf_string hf_config_text(struct hf_config *c, const char *key, const char *otherwise)
+struct gguf_string hf_config_text_in(struct hf_config *c, const json_t *object, const char *key, const char *otherwise)
 {
     struct gguf_string value = { otherwise, strlen(otherwise) };
 
-    if (!c->failed && hf_get_string(&c->file, owner(c, key), key, &value) == -EINVAL)
+    if (!c->failed && hf_get_string(&c->file, object, key, &value) == -EINVAL)
         c->failed = true;
     return value;
+}
+
+uint64_t hf_config_u64_in(struct hf_config *c, const json_t *object, const char *of, const char *key, uint64_t least, uint64_t most,
+                          uint64_t otherwise)
+{
+    uint64_t value = otherwise;
+    int err = c->failed ? 0 : hf_get_u64(&c->file, object, key, least, most, &value);
+
+    if (err == -ENOENT && otherwise == UINT64_MAX)
+        hf_config_fail(c, "\"%s\"%s is missing", key, of);
+    else if (err == -EINVAL)
+        c->failed = true;
+    return value;
+}
+
+double hf_config_f64_in(struct hf_config *c, const json_t *object, const char *of, const char *key, double least, double most,
+                        double otherwise)
+{
+    double value = otherwise;
+    int err = c->failed ? 0 : hf_get_f64(&c->file, object, key, least, most, &value);
+
+    if (err == -ENOENT && isnan(otherwise))
+        hf_config_fail(c, "\"%s\"%s is missing", key, of);
+    else if (err == -EINVAL)
+        c->failed = true;
+    return value;
+}
+
+bool hf_config_bool_in(struct hf_config *c, const json_t *object, const char *key, bool otherwise)
+{
+    bool value = otherwise;
+
+    if (!c->failed && hf_get_bool(&c->file, object, key, &value) == -EINVAL)
+        c->failed = true;
+    return value;
+}
+
+struct gguf_string hf_config_text(struct hf_config *c, const char *key, const char *otherwise)
+{
+    return hf_config_text_in(c, owner(c, key), key, otherwise);
 }
 
 uint64_t hf_config_u64(struct hf_config *c, const char *key, uint64_t least, uint64_t most, uint64_t otherwise)
 {
-    uint64_t value = otherwise;
-    int err = c->failed ? 0 : hf_get_u64(&c->file, owner(c, key), key, least, most, &value);
-
-    if (err == -ENOENT && otherwise == UINT64_MAX)
-        hf_config_fail(c, "\"%s\" is missing", key);
-    else if (err == -EINVAL)
-        c->failed = true;
-    return value;
+    return hf_config_u64_in(c, owner(c, key), "", key, least, most, otherwise);
 }
 
 double hf_config_f64(struct hf_config *c, const char *key, double least, double most, double otherwise)
 {
-    double value = otherwise;
-    int err = c->failed ? 0 : hf_get_f64(&c->file, owner(c, key), key, least, most, &value);
-
-    if (err == -ENOENT && isnan(otherwise))
-        hf_config_fail(c, "\"%s\" is missing", key);
-    else if (err == -EINVAL)
-        c->failed = true;
-    return value;
+    return hf_config_f64_in(c, owner(c, key), "", key, least, most, otherwise);
 }
 
 bool hf_config_bool(struct hf_config *c, const char *key, bool otherwise)
 {
-    bool value = otherwise;
-    int err = c->failed ? 0 : hf_get_bool(&c->file, owner(c, key), key, &value);
-
-    if (err == -EINVAL)
-        c->failed = true;
-    return value;
+    return hf_config_bool_in(c, owner(c, key), key, otherwise);
 }
 
 static const char *full_key(const struct hf_config *c, const char *key, char out[128])

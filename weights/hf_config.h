@@ -72,6 +72,14 @@ uint64_t hf_config_u64(struct hf_config *c, const char *key, uint64_t least, uin
 double hf_config_f64(struct hf_config *c, const char *key, double least, double most, double otherwise);
 bool hf_config_bool(struct hf_config *c, const char *key, bool otherwise);
 struct gguf_string hf_config_text(struct hf_config *c, const char *key, const char *otherwise);
+
+/* The same of an object within, or of NULL, which has no key. of: whose key it is, where it is missing, such as " of the RoPE scaling". */
+uint64_t hf_config_u64_in(struct hf_config *c, const json_t *object, const char *of, const char *key, uint64_t least, uint64_t most,
+                          uint64_t otherwise);
+double hf_config_f64_in(struct hf_config *c, const json_t *object, const char *of, const char *key, double least, double most,
+                        double otherwise);
+bool hf_config_bool_in(struct hf_config *c, const json_t *object, const char *key, bool otherwise);
+struct gguf_string hf_config_text_in(struct hf_config *c, const json_t *object, const char *key, const char *otherwise);
 bool hf_text_is(struct gguf_string text, const char *expected);
 const json_t *hf_config_get(const struct hf_config *c, const char *key);
 void hf_config_fail(struct hf_config *c, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -3,7 +3,6 @@
  */
 #include "weights/hf_families.h"
 
-#include <errno.h>
 
 enum { GATING_SOFTMAX = 1, GATING_SIGMOID = 2 };        /* expert_gating_func of GGUF */
 
@@ -146,14 +145,7 @@ void hf_put_deepseek_v3(struct hf_config *c)
 
 static uint64_t of_mixture(struct hf_config *c, const json_t *moe, const char *key, uint64_t least, uint64_t most)
 {
-    uint64_t value = 0;
-    const int err = c->failed ? 0 : hf_get_u64(&c->file, moe, key, least, most, &value);
-
-    if (err == -ENOENT)
-        hf_config_fail(c, "\"%s\" of \"moe_config\" is missing", key);
-    else if (err)
-        c->failed = true;
-    return value;
+    return hf_config_u64_in(c, moe, " of \"moe_config\"", key, least, most, UINT64_MAX);
 }
 
 /*

@@ -2,7 +2,6 @@
  * hf_quantization.c - quantization_config of config.json: the method, and what of it no tensor tells. What is not known is refused with
  * its name, as it would change the values.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
@@ -11,29 +10,10 @@
 
 static const char before[] = "take the model before it was quantized, and `fourway quantize`";
 
-/* A text of quantization_config, or ""; c->failed when it is none. */
-static struct gguf_string text_of(struct hf_config *c, const json_t *from, const char *key)
-{
-    struct gguf_string text = { "", 0 };
-
-    if (!c->failed && hf_get_string(&c->file, from, key, &text) == -EINVAL)
-        c->failed = true;
-    return text;
-}
-
-static bool flag_of(struct hf_config *c, const json_t *from, const char *key, bool otherwise)
-{
-    bool value = otherwise;
-
-    if (!c->failed && hf_get_bool(&c->file, from, key, &value) == -EINVAL)
-        c->failed = true;
-    return value;
-}
-
 /* A key whose text must be one of a list that ends with a NULL, or absent; in any case of letters. */
 static struct gguf_string one_of(struct hf_config *c, const json_t *from, const char *method, const char *key, const char *const *known)
 {
-    const struct gguf_string text = text_of(c, from, key);
+    const struct gguf_string text = hf_config_text_in(c, from, key, "");
     char quoted[GGUF_QUOTED];
 
     while (*known && strcasecmp(*known, text.data))
@@ -47,10 +27,9 @@ static void read_bits(struct hf_config *c, const json_t *from, const char *metho
 {
     struct hf_quantization *q = &c->quantization;
     const json_t *group = hf_get(from, "group_size");
-    uint64_t bits = 4, columns = UINT64_MAX;
+    const uint64_t bits = hf_config_u64_in(c, from, "", "bits", 1, 32, 4);
+    uint64_t columns = UINT64_MAX;
 
-    if (!c->failed && hf_get_u64(&c->file, from, "bits", 1, 32, &bits) == -EINVAL)
-        c->failed = true;
     if (bits != 4 && !(eight && bits == 8))
         hf_config_fail(c, "\"quantization_config\": %s of %" PRIu64 " bits is not supported (%s); %s", method, bits,
                        eight ? "4 and 8 are" : "4 are", before);
@@ -67,9 +46,9 @@ static void read_gptq(struct hf_config *c, const json_t *from)
 
     c->quantization.method = HF_GPTQ;
     read_bits(c, from, "GPTQ", true);
-    c->quantization.symmetric = flag_of(c, from, "sym", false);
+    c->quantization.symmetric = hf_config_bool_in(c, from, "sym", false);
     c->quantization.zero_plus = strcasecmp(format.data, "gptq_v2") ? 1 : 0;
-    if (flag_of(c, from, "is_marlin_format", false))
+    if (hf_config_bool_in(c, from, "is_marlin_format", false))
         hf_config_fail(c, "\"quantization_config\": GPTQ in the order of Marlin kernels is not supported; %s", before);
 }
 
@@ -129,7 +108,7 @@ void hf_quantization_read(struct hf_config *c)
     from = from ? from : hf_config_get(c, "compression_config");
     if (!from)
         return;
-    const struct gguf_string method = text_of(c, from, "quant_method");
+    const struct gguf_string method = hf_config_text_in(c, from, "quant_method", "");
     if (c->family->quant_method && !strcmp(c->family->quant_method, method.data))
         return;                     /* the family's own way, which put_pieces knows */
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {

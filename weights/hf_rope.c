@@ -6,7 +6,6 @@
  */
 #include "weights/hf_config.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -27,14 +26,7 @@ static const json_t *scaling_of(struct hf_config *c)
 
 static double get(struct hf_config *c, const json_t *object, const char *key, double least, double most, double otherwise)
 {
-    double value = otherwise;
-    int err = c->failed ? 0 : hf_get_f64(&c->file, object, key, least, most, &value);
-
-    if (err == -ENOENT && isnan(otherwise))
-        hf_config_fail(c, "\"%s\" of the RoPE scaling is missing", key);
-    else if (err == -EINVAL)
-        c->failed = true;
-    return value;
+    return hf_config_f64_in(c, object, " of the RoPE scaling", key, least, most, otherwise);
 }
 
 static void put_base(struct hf_config *c, const json_t *scaling, double base)
@@ -131,14 +123,7 @@ static void put_yarn(struct hf_config *c, const json_t *scaling)
 
 static struct gguf_string type_of(struct hf_config *c, const json_t *scaling)
 {
-    struct gguf_string type = { "default", 7 };
-    int err = c->failed ? 0 : hf_get_string(&c->file, scaling, "rope_type", &type);
-
-    if (err == -ENOENT)
-        err = hf_get_string(&c->file, scaling, "type", &type);
-    if (err == -EINVAL)
-        c->failed = true;
-    return type;
+    return hf_config_text_in(c, scaling, hf_get(scaling, "rope_type") ? "rope_type" : "type", "default");
 }
 
 static void refuse_type(struct hf_config *c, struct gguf_string type)

@@ -10,22 +10,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/log.h"
 #include "server/divergence.h"
 #include "server/logprob_file.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_lines.h"
 
 enum { N_VOCAB = 5, N_IDS = 512 };
-
-static size_t n_lines;
-
-static void count_line(void *arg, enum log_level level, const char *message)
-{
-    (void)arg;
-    (void)level;
-    require(!strncmp(message, "/proc/self/fd/", 14), "a line does not begin with the path");
-    n_lines++;
-}
 
 /* What perplexity --kl-divergence does, with a model that gives every token the same logit. */
 static void use(struct logprob_file *f)
@@ -63,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = memfd_create("base", MFD_CLOEXEC);
     require(fd >= 0 && write(fd, data, size) == (ssize_t)size, "no file in memory");
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    log_set_sink(count_line, NULL);
+    log_set_sink(count_line, "/proc/self/fd/");
     n_lines = 0;
     if (!logprob_file_open(&f, path, N_VOCAB, ids, N_IDS))
         use(&f);

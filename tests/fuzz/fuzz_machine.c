@@ -4,26 +4,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "common/log.h"
 #include "server/machine_file.h"
-#include "tests/fuzz/fuzz.h"
-
-static size_t n_lines;
-
-static void count_line(void *arg, enum log_level level, const char *message)
-{
-    (void)arg;
-    (void)level;
-    (void)message;
-    n_lines++;
-}
+#include "tests/fuzz/fuzz_lines.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct machine m, again;
     struct buf text = { 0 };
 
-    log_set_sink(count_line, NULL);
+    log_set_sink(count_line, "machine.json");
     n_lines = 0;
     if (machine_parse(&m, "machine.json", (const char *)data, size)) {
         require(n_lines == 1, "a refusal says exactly one thing");

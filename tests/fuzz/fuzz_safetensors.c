@@ -7,19 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/log.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_lines.h"
 #include "weights/safetensors.h"
-
-static size_t n_lines;
-
-static void count_line(void *arg, enum log_level level, const char *message)
-{
-    (void)arg;
-    (void)level;
-    require(!strncmp(message, "FILE: ", 6), "a line does not begin with the path");
-    n_lines++;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -29,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (fd < 0) {
         fd = memfd_create("fuzz.safetensors", MFD_CLOEXEC);
-        log_set_sink(count_line, NULL);
+        log_set_sink(count_line, "FILE: ");
     }
     require(!ftruncate(fd, 0) && pwrite(fd, data, size, 0) == (ssize_t)size, "cannot write the memfd");
     n_lines = 0;

@@ -7,20 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/log.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_lines.h"
 #include "weights/pickle.h"
 #include "weights/torch_file.h"
-
-static size_t n_lines;
-
-static void count_line(void *arg, enum log_level level, const char *message)
-{
-    (void)arg;
-    (void)level;
-    require(!strncmp(message, "FILE: ", 6), "a line does not begin with the path");
-    n_lines++;
-}
 
 static int found(void *arg, const struct pickle_tensor *t)
 {
@@ -54,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *why;
     size_t at;
 
-    log_set_sink(count_line, NULL);
+    log_set_sink(count_line, "FILE: ");
     if (size && data[0] == 'z')
         read_archive(data + 1, size - 1);
     else if (size && data[0] == 'p')
